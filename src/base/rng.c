@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/env.h"
+
+/* SplitMix64: short, and every seed is a good one. */
+static uint64_t next(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static void fill(struct sp_rng *rng, void *p, size_t n)
+{
+    struct sp_rng_fixed *r = (struct sp_rng_fixed *)(void *)rng; /* rng is its first member */
+    uint8_t *b = p;
+
+    for (size_t i = 0; i < n; i++)
+        b[i] = (uint8_t)next(&r->state);
+}
+
+void sp_rng_fixed_init(struct sp_rng_fixed *r, uint64_t seed)
+{
+    *r = (struct sp_rng_fixed){{fill}, seed};
+}
