@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of the OpenSSL backend. */
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+
+#include "crypto/openssl/backend.h"
+
+bool crypto_fail_backend(struct sp_err *e, const char *what)
+{
+    const char *why = ERR_reason_error_string(ERR_peek_last_error());
+
+    ERR_clear_error();
+    return sp_fail(e, SP_EBACKEND, 0, "OpenSSL, %s: %s", what, why ? why : "no reason given");
+}
+
+static bool init(struct crypto *c, struct sp_err *e)
+{
+    c->lib = OSSL_LIB_CTX_new();
+    if (!c->lib)
+        return crypto_fail_backend(e, "a library context");
+    for (uint32_t usage = 0; usage < FOLDED_USAGES; usage++)
+        crypto_nfold_usage(usage, c->folded[usage]);
+    crypto_nfold(SP_LIT("prf"), c->folded_prf, sizeof c->folded_prf);
+    return crypto_kept_init(&c->kept, e) && crypto_aes_init(&c->aes, c->lib, e);
+}
+
+struct crypto *crypto_new(struct sp_err *e)
+{
+    struct crypto *c = calloc(1, sizeof *c);
+
+    if (!c) {
+        (void)sp_fail(e, SP_EBACKEND, 0, "no memory for the crypto backend");
+        return NULL;
+    }
+    if (init(c, e))
+        return c;
+    crypto_free(c);
+    return NULL;
+}
+
+void crypto_free(struct crypto *c)
+{
+    if (!c)
+        return;
+    crypto_aes_free(&c->aes);
+    crypto_kept_free(&c->kept);
+    OSSL_LIB_CTX_free(c->lib);
+    free(c);
+}
