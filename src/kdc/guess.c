@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* Guess budgets (decisions 5, 6, 52, 59). A try is counted as a failure before anything is verified and given
+ * back when it was none, so that no number of workers asked at once verifies more than the budget. */
+#include "kdc/internal.h"
+
+/* A counter's state in one word: failures in the upper 16 bits, below them a second of the monotonic clock:
+ * of the last failure (waiting counters) or of the window's start (capped ones). */
+#define COUNT(st) ((uint32_t)((st) >> 48))
+#define WHEN(st) ((int64_t)((st)&0xffffffffffffu))
+
+static uint64_t state_of(uint32_t count, int64_t when)
+{
+    return (uint64_t)(count > 0xffff ? 0xffff : count) << 48 | ((uint64_t)when & 0xffffffffffffu);
+}
+
+enum rule { WAITS, CAPPED };
+struct counter {
+    uint64_t key, account;
+    enum rule rule;
+    uint32_t limit; /* failures without a wait; or per window */
+};
+
+static uint64_t tag_of(const uint8_t key[16], char what, uint64_t account, struct sp_span who)
+{
+    uint8_t b[64] = {(uint8_t)what};
+    uint64_t t;
+
+    memcpy(b + 1, &account, 8);
+    memcpy(b + 9, who.p, who.n);
+    t = kdc_hash128(key, sp_span(b, 9 + who.n)).a;
+    return t ? t : 1;
+}
+
+static uint64_t counter_key(const struct kdc_shared *s, char what, uint64_t account, struct sp_span who)
+{
+    struct kdc_hash h = kdc_shared_hash(s, SP_LIT("guess"));
+    uint8_t key[16];
+
+    memcpy(key, &h, 16);
+    return tag_of(key, what, account, who);
+}
+
+static int64_t wait_s(uint32_t count, uint32_t free_count)
+{
+    uint32_t over = count >= free_count ? count - free_count + 1 : 0;
+
+    return over == 0 ? 0 : over >= 10 ? KDC_GUESS_WAIT_MAX_S : (int64_t)1 << over;
+}
+
+/* The state after one more failure, or false when none is allowed now. */
+static bool one_more(const struct counter *c, uint64_t st, int64_t now, uint64_t *next)
+{
+    uint32_t count = COUNT(st);
+    int64_t wait;
+
+    if (c->rule == CAPPED) {
+        if (now - WHEN(st) >= KDC_GUESS_WINDOW_S)
+            st = state_of(count = 0, now);
+        *next = state_of(count + 1, WHEN(st));
+        return count < c->limit;
+    }
+    wait = wait_s(count, c->limit);
+    if (now - WHEN(st) >= wait + KDC_GUESS_WINDOW_S)
+        count = 0;
+    else if (now - WHEN(st) < wait)
+        return false;
+    *next = state_of(count + 1, now);
+    return true;
+}
+
+/* A place for a new counter: free, or the one whose loss hurts least. */
+static struct kdc_slot *place_for(struct kdc_bucket *b, int64_t now)
+{
+    struct kdc_slot *best = NULL;
+    uint64_t least = UINT64_MAX;
+
+    for (int i = 0; i < KDC_BUCKET_SLOTS; i++) {
+        struct kdc_slot *s = &b->slot[i];
+        bool stale = s->key == 0 || now - WHEN(s->v[0]) >= KDC_GUESS_WAIT_MAX_S + KDC_GUESS_WINDOW_S;
+        uint64_t worth = stale ? 0 : s->v[0];
+
+        if (worth < least) {
+            least = worth;
+            best = s;
+        }
+    }
+    return best ? best : &b->slot[0];
+}
+
+static bool count_one(struct kdc_shared *s, const struct counter *c, int64_t now, struct kdc_guess *g)
+{
+    struct kdc_bucket *b = kdc_bucket_lock(kdc_guess_table(s), c->key);
+    struct kdc_slot *slot = kdc_bucket_find(b, c->key);
+    uint64_t before = slot ? slot->v[0] : state_of(0, now), after = 0;
+    bool ok = one_more(c, before, now, &after);
+
+    if (ok) {
+        if (!slot)
+            slot = place_for(b, now);
+        *slot = (struct kdc_slot){
+            c->key, {after, c->account, 0}
+        };
+        g->held[g->count].key = c->key;
+        g->held[g->count].before = before;
+        g->held[g->count++].after = after;
+    }
+    kdc_bucket_unlock(b);
+    return ok;
+}
+
+void kdc_guess_give_back(struct kdc_shared *s, struct kdc_guess *g)
+{
+    while (g->count > 0) {
+        uint64_t key = g->held[--g->count].key;
+        struct kdc_bucket *b = kdc_bucket_lock(kdc_guess_table(s), key);
+        struct kdc_slot *slot = kdc_bucket_find(b, key);
+
+        if (slot && slot->v[0] == g->held[g->count].after)
+            slot->v[0] = g->held[g->count].before; /* nobody came between: as if never asked */
+        else if (slot && COUNT(slot->v[0]) > 0)
+            slot->v[0] = state_of(COUNT(slot->v[0]) - 1, WHEN(slot->v[0]));
+        kdc_bucket_unlock(b);
+    }
+}
+
+static struct sp_span source_span(const struct kdc_source *src, uint8_t buf[32])
+{
+    memcpy(buf, src->id, sizeof src->id);
+    memcpy(buf + sizeof src->id, &src->attester, 4);
+    return sp_span(buf, sizeof src->id + 4);
+}
+
+static bool is_familiar(struct kdc_shared *s, struct sp_env env, uint64_t pair)
+{
+    struct kdc_bucket *b = kdc_bucket_lock(kdc_familiar_table(s), pair);
+    const struct kdc_slot *slot = kdc_bucket_find(b, pair);
+    int64_t since = slot ? env.wall_us / 1000000 - (int64_t)slot->v[2] : INT64_MAX;
+
+    kdc_bucket_unlock(b);
+    return since < KDC_FAMILIAR_S;
+}
+
+uint64_t kdc_guess_unknown(const struct kdc_shared *s, struct sp_span lookup)
+{
+    return kdc_shared_hash(s, lookup).b | UINT64_C(1) << 63;
+}
+
+/* The counters that a try of this source for this account must pass, most general first, so that a refused
+ * source touches as few as possible. */
+static uint32_t counters_for(const struct kdc_shared *s, const struct kdc_source *src, bool familiar,
+                             uint64_t account, struct counter c[KDC_GUESS_HELD_MAX])
+{
+    uint8_t buf[32];
+    struct sp_span who = source_span(src, buf), by = sp_span(&src->attester, 4);
+    uint32_t free_count = KDC_GUESS_FREE * (src->loopback ? KDC_GUESS_NEAR : 1), n = 0;
+
+    if (familiar) {
+        c[n++] = (struct counter){counter_key(s, 'f', account, who), account, WAITS, free_count};
+        return n;
+    }
+    if (src->attester) {
+        c[n++] = (struct counter){counter_key(s, 'a', 0, by), account, CAPPED, KDC_GUESS_ATTESTER_ALL};
+        c[n++] = (struct counter){counter_key(s, 'b', account, by), account, CAPPED, KDC_GUESS_ATTESTER};
+    }
+    c[n++] = (struct counter){counter_key(s, 's', 0, who), account, WAITS, free_count};
+    if (!src->loopback)
+        c[n++] =
+            (struct counter){counter_key(s, 'u', account, SP_LIT("")), account, CAPPED, KDC_GUESS_UNFAMILIAR};
+    c[n++] = (struct counter){counter_key(s, 'p', account, who), account, WAITS, free_count};
+    return n;
+}
+
+bool kdc_guess_reserve(struct kdc_shared *s, const struct kdc_config *cf, struct sp_env env,
+                       const struct kdc_source *src, uint64_t account, struct kdc_guess *g)
+{
+    struct counter c[KDC_GUESS_HELD_MAX];
+    int64_t now = env.mono_us / 1000000;
+    uint8_t buf[32];
+    uint32_t count;
+
+    *g = (struct kdc_guess){.account = account, .off = !cf->guess_limits || src->console};
+    if (g->off)
+        return true;
+    g->pair = tag_of(kdc_familiar_key(s), 'p', account, source_span(src, buf));
+    g->familiar = is_familiar(s, env, g->pair);
+    count = counters_for(s, src, g->familiar, account, c);
+    for (uint32_t i = 0; i < count; i++)
+        if (!count_one(s, &c[i], now, g)) {
+            kdc_guess_give_back(s, g);
+            return false;
+        }
+    return true;
+}
+
+void kdc_guess_success(struct kdc_shared *s, struct sp_env env, const struct kdc_source *src,
+                       struct kdc_guess *g)
+{
+    struct kdc_bucket *b;
+    struct kdc_slot *slot;
+
+    kdc_guess_give_back(s, g);
+    if (g->off || src->whole_service)
+        return;
+    b = kdc_bucket_lock(kdc_familiar_table(s), g->pair);
+    slot = kdc_bucket_find(b, g->pair);
+    for (int i = 0; !slot && i < KDC_BUCKET_SLOTS; i++)
+        if (b->slot[i].key == 0)
+            slot = &b->slot[i];
+    for (int i = 0; !slot && i < KDC_BUCKET_SLOTS; i++) { /* full: the one seen longest ago makes room */
+        bool first = true;
+
+        for (int j = 0; j < KDC_BUCKET_SLOTS; j++)
+            first = first && b->slot[i].v[2] <= b->slot[j].v[2];
+        slot = first ? &b->slot[i] : NULL;
+    }
+    if (slot)
+        *slot = (struct kdc_slot){
+            g->pair, {0, g->account, (uint64_t)(env.wall_us / 1000000)}
+        };
+    kdc_bucket_unlock(b);
+}
+
+void kdc_shared_unlock(struct kdc_shared *s, uint64_t account_id)
+{
+    struct kdc_table t = kdc_guess_table(s);
+
+    for (uint64_t i = 0; i <= t.mask; i++) {
+        struct kdc_bucket *b = kdc_bucket_lock(t, i << 32);
+
+        for (int j = 0; j < KDC_BUCKET_SLOTS; j++)
+            if (b->slot[j].key != 0 && b->slot[j].v[1] == account_id)
+                b->slot[j] = (struct kdc_slot){0};
+        kdc_bucket_unlock(b);
+    }
+}

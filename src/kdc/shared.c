@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+#include "kdc/shared.h"
+
+#include <stdatomic.h>
+
+#include "kdc/internal.h"
+
+/* Layout: header, guess buckets, familiar buckets, replay buckets, kept replies. Pages nobody touched cost
+ * nothing. */
+#define MAGIC 0x53504b4443303101u /* changes with the layout */
+#define GUESS_SLOTS 32768u
+#define REPLAY_SLOTS 65536u
+#define RETRANSMIT_SLOTS 1024u
+#define WAYS 4u /* places where one request's reply may be kept */
+
+struct kept {
+    _Atomic uint32_t lock;
+    uint32_t n;
+    uint64_t a, b;
+    int64_t until_us;
+    int32_t code;
+    uint32_t proven;
+    uint8_t pad[24];
+    uint8_t bytes[KDC_RETRANSMIT_MAX];
+};
+_Static_assert(sizeof(struct kdc_bucket) == 256, "a bucket is four cache lines");
+_Static_assert(sizeof(struct kept) == 4096, "a kept reply is one page");
+
+struct kdc_shared {
+    uint64_t magic;
+    uint8_t secret[16];
+    uint8_t familiar[16];               /* travels with what kdc_shared_save writes */
+    uint32_t guess, replay, retransmit; /* buckets, buckets, replies; powers of two */
+    uint8_t pad[4096 - 52];
+};
+_Static_assert(sizeof(struct kdc_shared) == 4096, "the header is one page");
+
+/* ---- keyed hash: SipHash-2-4-128 (Aumasson, Bernstein) ---- */
+
+static uint64_t rotl(uint64_t x, unsigned n)
+{
+    return (x << n) | (x >> (64 - n));
+}
+
+static void rounds(uint64_t v[4], int n)
+{
+    for (; n > 0; n--) {
+        v[0] += v[1];
+        v[2] += v[3];
+        v[1] = rotl(v[1], 13) ^ v[0];
+        v[3] = rotl(v[3], 16) ^ v[2];
+        v[0] = rotl(v[0], 32);
+        v[2] += v[1];
+        v[0] += v[3];
+        v[1] = rotl(v[1], 17) ^ v[2];
+        v[3] = rotl(v[3], 21) ^ v[0];
+        v[2] = rotl(v[2], 32);
+    }
+}
+
+static uint64_t le64(const uint8_t *p, size_t n)
+{
+    uint64_t x = 0;
+
+    if (n == 8 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+        memcpy(&x, p, 8);
+    else
+        for (size_t i = 0; i < n; i++)
+            x |= (uint64_t)p[i] << (8 * i);
+    return x;
+}
+
+struct kdc_hash kdc_hash128(const uint8_t key[16], struct sp_span data)
+{
+    uint64_t k0 = le64(key, 8), k1 = le64(key + 8, 8), m;
+    uint64_t v[4] = {k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du ^ 0xee, k0 ^ 0x6c7967656e657261u,
+                     k1 ^ 0x7465646279746573u};
+    struct kdc_hash h;
+    size_t i;
+
+    for (i = 0; data.n - i >= 8; i += 8) {
+        m = le64(data.p + i, 8);
+        v[3] ^= m;
+        rounds(v, 2);
+        v[0] ^= m;
+    }
+    m = (uint64_t)data.n << 56 | (data.n > i ? le64(data.p + i, data.n - i) : 0);
+    v[3] ^= m;
+    rounds(v, 2);
+    v[0] ^= m;
+    v[2] ^= 0xee;
+    rounds(v, 4);
+    h.a = v[0] ^ v[1] ^ v[2] ^ v[3];
+    v[1] ^= 0xdd;
+    rounds(v, 4);
+    h.b = v[0] ^ v[1] ^ v[2] ^ v[3];
+    return h;
+}
+
+struct kdc_hash kdc_shared_hash(const struct kdc_shared *s, struct sp_span data)
+{
+    return kdc_hash128(s->secret, data);
+}
+
+/* ---- the block ---- */
+
+static uint32_t power(uint32_t want, uint32_t otherwise)
+{
+    uint32_t n = 8;
+
+    if (want == 0)
+        want = otherwise;
+    while (n < want && n < 1u << 28)
+        n *= 2;
+    return n;
+}
+
+static size_t all_bytes(uint32_t guess, uint32_t replay, uint32_t retransmit)
+{
+    return sizeof(struct kdc_shared) + (2 * (size_t)guess + replay) * sizeof(struct kdc_bucket) +
+           (size_t)retransmit * sizeof(struct kept);
+}
+
+size_t kdc_shared_bytes(struct kdc_shared_size size)
+{
+    return all_bytes(power(size.guess_slots, GUESS_SLOTS) / 8, power(size.replay_slots, REPLAY_SLOTS) / 8,
+                     power(size.retransmit_slots, RETRANSMIT_SLOTS));
+}
+
+struct kdc_shared *kdc_shared_init(void *block, struct kdc_shared_size size, const uint8_t secret[16])
+{
+    struct kdc_shared *s = block;
+    struct kdc_hash f = kdc_hash128(secret, SP_LIT("familiar"));
+
+    s->guess = power(size.guess_slots, GUESS_SLOTS) / 8;
+    s->replay = power(size.replay_slots, REPLAY_SLOTS) / 8;
+    s->retransmit = power(size.retransmit_slots, RETRANSMIT_SLOTS);
+    memcpy(s->secret, secret, 16);
+    memcpy(s->familiar, &f, 16);
+    s->magic = MAGIC;
+    return s;
+}
+
+struct kdc_shared *kdc_shared_attach(void *block, size_t n)
+{
+    struct kdc_shared *s = block;
+
+    if (!block || n < sizeof *s || s->magic != MAGIC || n < all_bytes(s->guess, s->replay, s->retransmit))
+        return NULL;
+    return s;
+}
+
+static struct kdc_table table_at(const struct kdc_shared *s, size_t skip, uint32_t buckets)
+{
+    struct kdc_bucket *first = (struct kdc_bucket *)(uintptr_t)(s + 1);
+
+    return (struct kdc_table){first + skip, buckets - 1};
+}
+
+struct kdc_table kdc_guess_table(const struct kdc_shared *s)
+{
+    return table_at(s, 0, s->guess);
+}
+
+struct kdc_table kdc_familiar_table(const struct kdc_shared *s)
+{
+    return table_at(s, s->guess, s->guess);
+}
+
+const uint8_t *kdc_familiar_key(const struct kdc_shared *s)
+{
+    return s->familiar;
+}
+
+static struct kept *kept_at(const struct kdc_shared *s, uint64_t i)
+{
+    struct kdc_table t = table_at(s, 2 * (size_t)s->guess + s->replay, 1);
+
+    return (struct kept *)(void *)t.b + (i & (s->retransmit - 1));
+}
+
+/* ---- locks ---- */
+
+/* A holder keeps a lock for well under a microsecond unless it is preempted. After this many looks (a tenth
+ * of a second or more) without any change it must have been killed, and the lock is taken over: counters may
+ * then be off by one, nothing worse. */
+#define LOOKS_MAX (1u << 22)
+
+static void look_away(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* A lock holds 0 or a number that grows with each holder, so that a waiter sees that others get on. */
+static void lock_take(_Atomic uint32_t *lock)
+{
+    uint32_t seen = atomic_load_explicit(lock, memory_order_relaxed), last = seen, looks = 0;
+
+    for (;;) {
+        uint32_t want = (seen & ~1u) + 3; /* odd: held */
+
+        if ((seen & 1) == 0 || looks > LOOKS_MAX) {
+            if (atomic_compare_exchange_weak_explicit(lock, &seen, want, memory_order_acquire,
+                                                      memory_order_relaxed))
+                return;
+        } else {
+            look_away();
+            seen = atomic_load_explicit(lock, memory_order_relaxed);
+        }
+        looks = seen == last ? looks + 1 : 0;
+        last = seen;
+    }
+}
+
+static void lock_drop(_Atomic uint32_t *lock)
+{
+    uint32_t held = atomic_load_explicit(lock, memory_order_relaxed);
+
+    atomic_store_explicit(lock, held & ~1u, memory_order_release);
+}
+
+struct kdc_bucket *kdc_bucket_lock(struct kdc_table t, uint64_t key)
+{
+    struct kdc_bucket *b = t.b + ((key >> 32) & t.mask);
+
+    lock_take(&b->lock);
+    return b;
+}
+
+void kdc_bucket_unlock(struct kdc_bucket *b)
+{
+    lock_drop(&b->lock);
+}
+
+struct kdc_slot *kdc_bucket_find(struct kdc_bucket *b, uint64_t key)
+{
+    for (int i = 0; i < KDC_BUCKET_SLOTS; i++)
+        if (b->slot[i].key == key)
+            return &b->slot[i];
+    return NULL;
+}
+
+/* ---- replay windows: key, request, until (microseconds) ---- */
+
+static struct kdc_slot *oldest(struct kdc_bucket *b)
+{
+    struct kdc_slot *best = &b->slot[0];
+
+    for (int i = 1; i < KDC_BUCKET_SLOTS; i++)
+        if (b->slot[i].v[2] < best->v[2])
+            best = &b->slot[i];
+    return best;
+}
+
+enum kdc_replay kdc_replay_note(struct kdc_shared *s, int64_t mono_us, int32_t life_s, struct sp_span proof,
+                                struct kdc_hash request)
+{
+    struct kdc_hash h = kdc_shared_hash(s, proof);
+    uint64_t key = h.a ? h.a : 1, now = (uint64_t)mono_us;
+    struct kdc_bucket *b = kdc_bucket_lock(table_at(s, 2 * (size_t)s->guess, s->replay), key);
+    struct kdc_slot *slot = kdc_bucket_find(b, key);
+    enum kdc_replay verdict = KDC_NEW;
+
+    if (slot && slot->v[0] == h.b && slot->v[2] > now) {
+        verdict = slot->v[1] == request.a ? KDC_SAME_REQUEST : KDC_REPLAYED;
+    } else {
+        slot = slot ? slot : oldest(b);
+        slot->v[0] = h.b;
+        slot->v[1] = request.a;
+        slot->v[2] = now + (uint64_t)life_s * 1000000;
+        slot->key = key;
+    }
+    kdc_bucket_unlock(b);
+    return verdict;
+}
+
+/* ---- retransmission table ---- */
+
+bool kdc_kept_find(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, struct sp_arena *mem,
+                   struct kdc_kept *out)
+{
+    for (uint32_t i = 0; i < WAYS; i++) {
+        struct kept *k = kept_at(s, request.a + i);
+        struct sp_err e = {0};
+        bool found = false;
+
+        if (k->a != request.a || k->b != request.b)
+            continue;
+        lock_take(&k->lock);
+        if (k->a == request.a && k->b == request.b && k->until_us > mono_us && k->n <= sizeof k->bytes) {
+            out->reply = sp_dup(mem, sp_span(k->bytes, k->n), &e);
+            out->code = k->code;
+            out->proven = k->proven != 0;
+            found = out->reply.p != NULL;
+        }
+        lock_drop(&k->lock);
+        if (found)
+            return true;
+    }
+    return false;
+}
+
+void kdc_kept_put(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, const struct kdc_kept *v)
+{
+    struct kept *k = kept_at(s, request.a);
+
+    if (v->reply.n > sizeof k->bytes)
+        return;
+    for (uint32_t i = 0; i < WAYS; i++) {
+        struct kept *o = kept_at(s, request.a + i);
+
+        if (o->a == request.a && o->b == request.b && o->until_us > mono_us)
+            return; /* another worker was first: its answer stays the answer */
+        if (o->until_us < k->until_us)
+            k = o;
+    }
+    lock_take(&k->lock);
+    k->a = request.a;
+    k->b = request.b;
+    k->until_us = mono_us + KDC_RETRANSMIT_S * INT64_C(1000000);
+    k->code = v->code;
+    k->proven = v->proven;
+    k->n = (uint32_t)v->reply.n;
+    memcpy(k->bytes, v->reply.p, v->reply.n);
+    lock_drop(&k->lock);
+}
+
+/* ---- familiar sources over a restart: key, count, then (tag, time) pairs, all little-endian ---- */
+
+static void put64(uint8_t *p, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (uint8_t)(v >> (8 * i));
+}
+
+size_t kdc_shared_save(const struct kdc_shared *s, uint8_t *out, size_t cap)
+{
+    struct kdc_table t = kdc_familiar_table(s);
+    size_t n = 24;
+
+    if (cap < n)
+        return 0;
+    put64(out, MAGIC);
+    memcpy(out + 8, s->familiar, 16);
+    for (uint32_t i = 0; i <= t.mask; i++)
+        for (int j = 0; j < KDC_BUCKET_SLOTS && cap - n >= 16; j++) {
+            const struct kdc_slot *slot = &t.b[i].slot[j];
+
+            if (slot->key == 0)
+                continue;
+            put64(out + n, slot->key);
+            put64(out + n + 8, slot->v[2]);
+            n += 16;
+        }
+    return n;
+}
+
+void kdc_shared_load(struct kdc_shared *s, struct sp_span saved)
+{
+    struct kdc_table t = kdc_familiar_table(s);
+
+    if (saved.n < 24 || (saved.n - 24) % 16 != 0 || le64(saved.p, 8) != MAGIC)
+        return;
+    memcpy(s->familiar, saved.p + 8, 16);
+    for (size_t i = 24; i < saved.n; i += 16) {
+        uint64_t key = le64(saved.p + i, 8);
+        struct kdc_bucket *b = kdc_bucket_lock(t, key);
+        struct kdc_slot *slot = oldest(b);
+
+        if (key != 0)
+            *slot = (struct kdc_slot){
+                key, {0, 0, le64(saved.p + i + 8, 8)}
+            };
+        kdc_bucket_unlock(b);
+    }
+}

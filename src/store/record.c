@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+/* One account as bytes. All numbers are big-endian.
+ *
+ *   format   4   STORE_FORMAT
+ *   id       8 \
+ *   gen      8  > the whole header is associated data of the seal
+ *   nonce   12 /
+ *   sealed      AES-256-GCM over TLVs (type 2, length 2, value), then its tag of 16 bytes
+ *
+ * A TLV of unknown type belongs to a newer version: it is kept as it came and written behind the known ones.
+ * A record whose format number is higher is refused: that number changes only when an old program must not
+ * touch the record. */
+#include "store/store.h"
+
+enum { HEADER = 32, NONCE_AT = 20, TLV_HEAD = 4, KEY_FIXED = 14 };
+
+enum tlv {
+    TLV_KIND = 1,
+    TLV_FLAGS = 2,
+    TLV_NAME = 3,
+    TLV_LOOKUP = 4,
+    TLV_ALIAS = 5, /* repeated: 2 bytes length of the look-up key, the look-up key, the name */
+    TLV_KEY = 6,   /* repeated: etype 4, kvno 4, iterations 4, has salt 1, key length 1, key, salt */
+    TLV_CREATED = 7,
+    TLV_CHANGED = 8,
+    TLV_EXPIRES = 9,
+    TLV_PASSWORD_EXPIRES = 10,
+    TLV_LIFE = 11,
+    TLV_RENEW = 12,
+    TLV_CREATOR = 13,
+    TLV_COMMENT = 14,
+    TLV_KNOWN = 15, /* the first type that this version does not know */
+};
+
+/* ---- writing ---- */
+
+struct out {
+    uint8_t *p;
+    size_t n, cap; /* n may pass cap: then it is the size needed, and nothing was written behind cap */
+};
+
+static void put(struct out *o, const void *p, size_t n)
+{
+    if (n > 0 && o->n <= o->cap && n <= o->cap - o->n)
+        memcpy(o->p + o->n, p, n);
+    o->n += n;
+}
+
+static void put_number(struct out *o, uint64_t v, unsigned bytes)
+{
+    uint8_t b[8];
+
+    for (unsigned i = 0; i < bytes; i++)
+        b[i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
+    put(o, b, bytes);
+}
+
+static void put_head(struct out *o, enum tlv type, size_t n)
+{
+    put_number(o, type, 2);
+    put_number(o, n, 2);
+}
+
+static void put_bytes(struct out *o, enum tlv type, struct sp_span s)
+{
+    if (s.n == 0)
+        return;
+    put_head(o, type, s.n);
+    put(o, s.p, s.n);
+}
+
+/* Zero is the value of an absent number. */
+static void put_value(struct out *o, enum tlv type, uint64_t v, unsigned bytes)
+{
+    if (v == 0)
+        return;
+    put_head(o, type, bytes);
+    put_number(o, v, bytes);
+}
+
+static void put_alias(struct out *o, struct sp_span name, struct sp_span lookup)
+{
+    put_head(o, TLV_ALIAS, 2 + lookup.n + name.n);
+    put_number(o, lookup.n, 2);
+    put(o, lookup.p, lookup.n);
+    put(o, name.p, name.n);
+}
+
+static void put_key(struct out *o, const struct store_key *k)
+{
+    size_t salt_n = k->salt.p ? k->salt.n : 0;
+
+    put_head(o, TLV_KEY, KEY_FIXED + (size_t)k->key.n + salt_n);
+    put_number(o, (uint32_t)k->key.etype, 4);
+    put_number(o, k->kvno, 4);
+    put_number(o, k->iterations, 4);
+    put_number(o, k->salt.p != NULL, 1);
+    put_number(o, k->key.n, 1);
+    put(o, k->key.b, k->key.n);
+    put(o, k->salt.p, salt_n);
+}
+
+static void put_account(struct out *o, const struct store_account *a)
+{
+    put_value(o, TLV_KIND, (uint64_t)a->kind, 4);
+    put_value(o, TLV_FLAGS, a->flags, 4);
+    put_bytes(o, TLV_NAME, a->name);
+    put_bytes(o, TLV_LOOKUP, a->lookup);
+    for (uint32_t i = 0; i < a->aliases.count; i++)
+        put_alias(o, a->aliases.v[i], a->alias_lookups.v[i]);
+    for (uint32_t i = 0; i < a->key_count; i++)
+        put_key(o, &a->keys[i]);
+    put_value(o, TLV_CREATED, (uint64_t)a->created_s, 8);
+    put_value(o, TLV_CHANGED, (uint64_t)a->changed_s, 8);
+    put_value(o, TLV_EXPIRES, (uint64_t)a->expires_s, 8);
+    put_value(o, TLV_PASSWORD_EXPIRES, (uint64_t)a->password_expires_s, 8);
+    put_value(o, TLV_LIFE, (uint32_t)a->life_s, 4);
+    put_value(o, TLV_RENEW, (uint32_t)a->renew_s, 4);
+    put_bytes(o, TLV_CREATOR, a->creator);
+    put_bytes(o, TLV_COMMENT, a->comment);
+    put(o, a->unknown.p, a->unknown.n);
+}
+
+static bool name_fits(struct sp_span s)
+{
+    return s.n > 0 && s.n <= STORE_NAME_MAX;
+}
+
+/* What store_open_record would refuse is never written. */
+static bool check_account(const struct store_account *a, struct sp_err *e)
+{
+    if (a->id == 0)
+        return sp_fail(e, SP_EBUG, 0, "a record without an id");
+    if (!name_fits(a->name) || !name_fits(a->lookup))
+        return sp_fail(e, SP_EINPUT, 0, "an account's name has 1 to %d bytes", STORE_NAME_MAX);
+    if (a->aliases.count > STORE_ALIASES_MAX || a->aliases.count != a->alias_lookups.count)
+        return sp_fail(e, SP_EINPUT, 0, "more than %d aliases", STORE_ALIASES_MAX);
+    for (uint32_t i = 0; i < a->aliases.count; i++)
+        if (!name_fits(a->aliases.v[i]) || !name_fits(a->alias_lookups.v[i]))
+            return sp_fail(e, SP_EINPUT, 0, "an alias has 1 to %d bytes", STORE_NAME_MAX);
+    if (a->key_count > STORE_KEYS_MAX)
+        return sp_fail(e, SP_EINPUT, 0, "more than %d keys", STORE_KEYS_MAX);
+    for (uint32_t i = 0; i < a->key_count; i++) {
+        const struct store_key *k = &a->keys[i];
+
+        if (k->key.n == 0 || k->key.n > sizeof k->key.b || (k->salt.p && k->salt.n > STORE_NAME_MAX + 256))
+            return sp_fail(e, SP_EINPUT, 0, "a key or salt of an impossible length");
+        if (i > 0 && k->kvno > a->keys[i - 1].kvno)
+            return sp_fail(e, SP_EBUG, 0, "keys are not in order, newest first");
+    }
+    if (a->creator.n > STORE_NAME_MAX || a->comment.n > STORE_NAME_MAX)
+        return sp_fail(e, SP_EINPUT, 0, "a comment has at most %d bytes", STORE_NAME_MAX);
+    return true;
+}
+
+bool store_seal(struct crypto *c, const uint8_t master[32], struct sp_rng *rng, const struct store_account *a,
+                uint8_t *out, size_t cap, size_t *n, struct sp_err *e)
+{
+    uint8_t plain[STORE_RECORD_MAX];
+    struct out body = {plain, 0, sizeof plain - HEADER - CRYPTO_SEAL_OVERHEAD}, head = {out, 0, HEADER};
+    bool ok;
+
+    if (!check_account(a, e))
+        return false;
+    put_account(&body, a);
+    *n = HEADER + body.n + CRYPTO_SEAL_OVERHEAD;
+    if (body.n > body.cap || *n > cap) {
+        sp_wipe(plain, sizeof plain);
+        return sp_fail(e, SP_EFULL, 0, "a record of %zu bytes; at most %d fit", *n, STORE_RECORD_MAX);
+    }
+    put_number(&head, STORE_FORMAT, 4);
+    put_number(&head, a->id, 8);
+    put_number(&head, a->generation, 8);
+    sp_rng_fill(rng, out + NONCE_AT, CRYPTO_SEAL_NONCE);
+    ok =
+        crypto_seal(c, master, out + NONCE_AT, sp_span(out, HEADER), sp_span(plain, body.n), out + HEADER, e);
+    sp_wipe(plain, body.n);
+    return ok;
+}
+
+/* ---- reading ---- */
+
+static uint64_t number(struct sp_span s)
+{
+    uint64_t v = 0;
+
+    for (size_t i = 0; i < s.n; i++)
+        v = v << 8 | s.p[i];
+    return v;
+}
+
+/* The first n bytes of *s, which moves on. False, and nothing moved, when there are fewer. */
+static bool take(struct sp_span *s, size_t n, struct sp_span *out)
+{
+    if (n > s->n)
+        return false;
+    *out = sp_span(s->p, n);
+    *s = sp_span(s->p + n, s->n - n);
+    return true;
+}
+
+struct tlv_item {
+    uint64_t type;
+    struct sp_span value, whole;
+};
+
+static bool take_tlv(struct sp_span *s, struct tlv_item *t)
+{
+    struct sp_span start = *s, type, n;
+
+    if (!take(s, 2, &type) || !take(s, 2, &n) || !take(s, (size_t)number(n), &t->value))
+        return false;
+    t->type = number(type);
+    t->whole = sp_span(start.p, TLV_HEAD + t->value.n);
+    return true;
+}
+
+static bool get_alias(struct sp_span v, struct sp_span *name, struct sp_span *lookup)
+{
+    struct sp_span n;
+
+    if (!take(&v, 2, &n) || !take(&v, (size_t)number(n), lookup))
+        return false;
+    *name = v;
+    return name_fits(*name) && name_fits(*lookup);
+}
+
+static bool get_key(struct sp_span v, struct store_key *k)
+{
+    struct sp_span etype, kvno, iterations, has_salt, n, key;
+
+    if (!take(&v, 4, &etype) || !take(&v, 4, &kvno) || !take(&v, 4, &iterations) || !take(&v, 1, &has_salt) ||
+        !take(&v, 1, &n) || !take(&v, n.p[0], &key) || key.n == 0 || key.n > sizeof k->key.b)
+        return false;
+    if (has_salt.p[0] > 1 || (has_salt.p[0] == 0 && v.n > 0))
+        return false;
+    k->key.etype = (int32_t)(uint32_t)number(etype);
+    k->key.n = (uint8_t)key.n;
+    k->key.keep = true;
+    memcpy(k->key.b, key.p, key.n);
+    k->kvno = (uint32_t)number(kvno);
+    k->iterations = (uint32_t)number(iterations);
+    k->salt = has_salt.p[0] ? v : sp_span(NULL, 0);
+    return true;
+}
+
+struct counts {
+    uint32_t aliases, keys;
+    size_t unknown_n;
+    uint32_t seen; /* bit per known type that may stand once */
+};
+
+/* First pass: the shape of every TLV, and how much room the lists take. */
+static bool count_tlvs(struct sp_span body, struct counts *n)
+{
+    struct tlv_item t;
+
+    while (body.n > 0) {
+        if (!take_tlv(&body, &t) || t.type == 0)
+            return false;
+        if (t.type == TLV_ALIAS) {
+            n->aliases++;
+        } else if (t.type == TLV_KEY) {
+            n->keys++;
+        } else if (t.type >= TLV_KNOWN) {
+            n->unknown_n += t.whole.n;
+        } else {
+            if (n->seen & 1u << t.type)
+                return false;
+            n->seen |= 1u << t.type;
+        }
+    }
+    return n->aliases <= STORE_ALIASES_MAX && n->keys <= STORE_KEYS_MAX;
+}
+
+static bool get_number(struct sp_span v, unsigned bytes, uint64_t *out)
+{
+    *out = number(v);
+    return v.n == bytes;
+}
+
+static bool get_i64(struct sp_span v, int64_t *out)
+{
+    uint64_t u;
+    bool ok = get_number(v, 8, &u);
+
+    *out = (int64_t)u;
+    return ok;
+}
+
+static bool get_i32(struct sp_span v, int32_t *out)
+{
+    uint64_t u;
+    bool ok = get_number(v, 4, &u);
+
+    *out = (int32_t)(uint32_t)u;
+    return ok;
+}
+
+static bool get_kind(struct sp_span v, enum store_kind *out)
+{
+    uint64_t u;
+
+    if (!get_number(v, 4, &u) || u < STORE_USER || u > STORE_CHANGEPW)
+        return false;
+    *out = (enum store_kind)u;
+    return true;
+}
+
+static bool get_flags(struct sp_span v, uint32_t *out)
+{
+    uint64_t u;
+    bool ok = get_number(v, 4, &u);
+
+    *out = (uint32_t)u;
+    return ok;
+}
+
+static bool get_text(struct sp_span v, struct sp_span *out)
+{
+    *out = v;
+    return v.n <= STORE_NAME_MAX;
+}
+
+static bool keep_unknown(struct sp_span whole, struct store_account *a)
+{
+    /* into room that alloc_lists made; the span grows as it fills */
+    memcpy((uint8_t *)(uintptr_t)a->unknown.p + a->unknown.n, whole.p, whole.n);
+    a->unknown.n += whole.n;
+    return true;
+}
+
+static bool get_field(const struct tlv_item *t, struct store_account *a)
+{
+    switch (t->type) {
+    case TLV_KIND:
+        return get_kind(t->value, &a->kind);
+    case TLV_FLAGS:
+        return get_flags(t->value, &a->flags);
+    case TLV_NAME:
+        return get_text(t->value, &a->name);
+    case TLV_LOOKUP:
+        return get_text(t->value, &a->lookup);
+    case TLV_ALIAS:
+        a->alias_lookups.count++;
+        a->aliases.count++;
+        return get_alias(t->value, &a->aliases.v[a->aliases.count - 1],
+                         &a->alias_lookups.v[a->aliases.count - 1]);
+    case TLV_KEY:
+        return get_key(t->value, &a->keys[a->key_count++]);
+    case TLV_CREATED:
+        return get_i64(t->value, &a->created_s);
+    case TLV_CHANGED:
+        return get_i64(t->value, &a->changed_s);
+    case TLV_EXPIRES:
+        return get_i64(t->value, &a->expires_s);
+    case TLV_PASSWORD_EXPIRES:
+        return get_i64(t->value, &a->password_expires_s);
+    case TLV_LIFE:
+        return get_i32(t->value, &a->life_s);
+    case TLV_RENEW:
+        return get_i32(t->value, &a->renew_s);
+    case TLV_CREATOR:
+        return get_text(t->value, &a->creator);
+    case TLV_COMMENT:
+        return get_text(t->value, &a->comment);
+    default:
+        return keep_unknown(t->whole, a);
+    }
+}
+
+static bool alloc_lists(const struct counts *n, struct sp_arena *mem, struct store_account *a,
+                        struct sp_err *e)
+{
+    a->aliases.v = sp_new_array(mem, struct sp_span, n->aliases, e);
+    a->alias_lookups.v = sp_new_array(mem, struct sp_span, n->aliases, e);
+    a->keys = sp_new_array(mem, struct store_key, n->keys, e);
+    a->unknown.p = sp_alloc(mem, n->unknown_n, e);
+    return sp_ok(e);
+}
+
+static bool get_account(uint64_t id, struct sp_span body, struct sp_arena *mem, struct store_account *a,
+                        struct sp_err *e)
+{
+    struct counts n = {0};
+    struct tlv_item t;
+
+    if (!count_tlvs(body, &n))
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: its fields cannot be read", (unsigned long long)id);
+    if (!alloc_lists(&n, mem, a, e))
+        return false;
+    while (body.n > 0)
+        if (!take_tlv(&body, &t) || !get_field(&t, a))
+            return sp_fail(e, SP_EBACKEND, 0, "record %llu: field %u cannot be read", (unsigned long long)id,
+                           (unsigned)t.type);
+    if (a->name.n == 0 || a->lookup.n == 0 || a->kind == 0)
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: it has no name or no kind", (unsigned long long)id);
+    return true;
+}
+
+static bool check_header(uint64_t id, struct sp_span record, struct sp_err *e)
+{
+    unsigned long long want = id;
+    uint64_t format, found;
+
+    if (record.n < HEADER + CRYPTO_SEAL_OVERHEAD || record.n > STORE_RECORD_MAX)
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: %zu bytes cannot be a record", want, record.n);
+    format = number(sp_span(record.p, 4));
+    if (format != STORE_FORMAT)
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: format %llu, this program reads %d", want,
+                       (unsigned long long)format, STORE_FORMAT);
+    found = number(sp_span(record.p + 4, 8));
+    if (found != id)
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: what lies there is record %llu", want,
+                       (unsigned long long)found);
+    return true;
+}
+
+bool store_open_record(struct crypto *c, const uint8_t master[32], uint64_t id, struct sp_span record,
+                       struct sp_arena *mem, struct store_account *out, struct sp_err *e)
+{
+    struct store_account a = {.id = id};
+    struct sp_err why = {0};
+    struct sp_span sealed;
+    uint8_t *plain;
+
+    if (!check_header(id, record, e))
+        return false;
+    sealed = sp_span(record.p + HEADER, record.n - HEADER);
+    plain = sp_alloc(mem, sealed.n, e);
+    if (!plain)
+        return false;
+    if (!crypto_open(c, master, record.p + NONCE_AT, sp_span(record.p, HEADER), sealed, plain, &why))
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: altered, or sealed under another master key",
+                       (unsigned long long)id);
+    a.generation = number(sp_span(record.p + 12, 8));
+    if (!get_account(id, sp_span(plain, sealed.n - CRYPTO_SEAL_OVERHEAD), mem, &a, e))
+        return false;
+    *out = a;
+    return true;
+}
