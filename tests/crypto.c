@@ -810,6 +810,27 @@ static void test_kept_look_alikes(void **state)
     agree(&key, 2);
 }
 
+/* The contexts hold the zero key again: what they would encrypt says so. */
+static void nothing_is_loaded(void)
+{
+    static const uint8_t zero[32];
+
+    assert_int_equal(crypto->kept.count, 0);
+    for (int size = 0; size < 2; size++) {
+        uint8_t left[16], want[16];
+        size_t key_n = size ? 32 : 16;
+        struct sp_err e = {0};
+
+        for (int mode = 0; mode < AES_MODES; mode++)
+            assert_false(crypto->aes.loaded[size][mode]);
+        assert_true(crypto_aes_blocks(crypto, key_n, zero, left, 16, &e));
+        assert_true(crypto_aes_load(crypto, zero, key_n, &e));
+        assert_true(crypto_aes_blocks(crypto, key_n, zero, want, 16, &e));
+        assert_memory_equal(left, want, 16);
+        crypto_aes_forget(crypto);
+    }
+}
+
 static void test_nothing_is_kept_unasked(void **state)
 {
     (void)state;
@@ -820,12 +841,32 @@ static void test_nothing_is_kept_unasked(void **state)
         size_t n = sizeof out;
 
         assert_true(crypto_encrypt(crypto, &key, 1, &chance.rng, SP_LIT("text"), out, &n, &e));
+        nothing_is_loaded();
         assert_true(crypto_decrypt(crypto, &key, 1, sp_span(out, n), out, &n, &e));
+        nothing_is_loaded();
+        n = sizeof out;
+        assert_true(crypto_prf(crypto, &key, SP_LIT("text"), out, &n, &e));
+        nothing_is_loaded();
         assert_true(crypto_derive(crypto, &key, SP_LIT("text"), &key, &e));
-        assert_int_equal(crypto->kept.count, 0);
-        for (int mode = 0; mode < AES_MODES; mode++)
-            assert_false(crypto->aes.loaded[0][mode] || crypto->aes.loaded[1][mode]);
+        nothing_is_loaded();
     }
+}
+
+/* The sealing context is left with the zero key too: going on with it gives what sealing with zeros gives. */
+static void test_seal_is_forgotten(void **state)
+{
+    static const uint8_t zero[32];
+    uint8_t key[32] = {1}, nonce[12] = {2}, sealed[32], left[16], want[32];
+    struct sp_err e = {0};
+    int n;
+
+    (void)state;
+    assert_true(crypto_seal(crypto, key, nonce, SP_LIT(""), sp_span(zero, 16), sealed, &e));
+    assert_int_equal(EVP_CipherInit_ex2(crypto->aes.gcm, NULL, NULL, nonce, 1, NULL), 1);
+    assert_int_equal(EVP_CipherUpdate(crypto->aes.gcm, left, &n, zero, 16), 1);
+    assert_true(crypto_seal(crypto, zero, nonce, SP_LIT(""), sp_span(zero, 16), want, &e));
+    assert_memory_equal(left, want, 16);
+    assert_memory_not_equal(left, sealed, 16);
 }
 
 static void test_random_key(void **state)
@@ -995,6 +1036,7 @@ int main(void)
         T(test_scrypt),
         T(test_seal),
         T(test_seal_empty),
+        T(test_seal_is_forgotten),
         T(test_two_backends),
     };
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-__attribute__((format(printf, 5, 0))) static void keep_first(struct sp_err *e, enum sp_kind kind, int32_t proto,
-                                                             uint32_t at, const char *fmt, va_list ap)
+__attribute__((format(printf, 5, 0))) static void
+keep_first(struct sp_err *e, enum sp_kind kind, int32_t proto, uint32_t at, const char *fmt, va_list ap)
 {
     if (e->kind != SP_OK)
         return;
@@ -39,9 +39,15 @@ bool sp_fail_at(struct sp_err *e, enum sp_kind kind, int32_t proto, uint32_t at,
 const char *sp_kind_name(enum sp_kind kind)
 {
     static const char *const name[] = {
-        [SP_OK] = "ok",           [SP_EINPUT] = "input",   [SP_EREFUSED] = "refused",
-        [SP_ENOTFOUND] = "not found", [SP_EEXIST] = "exists",  [SP_ENOMEM] = "no memory",
-        [SP_EFULL] = "full",      [SP_EBACKEND] = "backend", [SP_EBUG] = "bug",
+        [SP_OK] = "ok",
+        [SP_EINPUT] = "input",
+        [SP_EREFUSED] = "refused",
+        [SP_ENOTFOUND] = "not found",
+        [SP_EEXIST] = "exists",
+        [SP_ENOMEM] = "no memory",
+        [SP_EFULL] = "full",
+        [SP_EBACKEND] = "backend",
+        [SP_EBUG] = "bug",
     };
 
     return (unsigned)kind < sizeof name / sizeof name[0] ? name[kind] : "?";

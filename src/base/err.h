@@ -44,7 +44,8 @@ static inline bool sp_ok(const struct sp_err *e)
 /* Lower-case name of a kind, for records and tests. */
 const char *sp_kind_name(enum sp_kind kind);
 
-/* For what cannot be unless we are wrong; kept in release builds, never fed by input bytes. Ends the process. */
+/* For what cannot be unless we are wrong; kept in release builds, never fed by input bytes. Ends the process.
+ */
 #define sp_assert(cond) ((cond) ? (void)0 : sp_assert_failed(#cond, __FILE__, __LINE__))
 _Noreturn void sp_assert_failed(const char *what, const char *file, int line);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Text: a bounded builder, hex, base64, UTF-8 checks, JSON and terminal escaping. Hostile names go out through here. */
+/* Text: a bounded builder, hex, base64, UTF-8 checks, JSON and terminal escaping. Hostile names go out
+ * through here. */
 #ifndef SP_BASE_TEXT_H
 #define SP_BASE_TEXT_H
 
@@ -31,7 +32,8 @@ void sp_text_json(struct sp_text *t, struct sp_span s);
 /* For a terminal: anything but printable ASCII and whole UTF-8 letters becomes \xNN. */
 void sp_text_safe(struct sp_text *t, struct sp_span s);
 
-/* The first and the last second that four digits of a year can say; what is outside is written as the nearest of them. */
+/* The first and the last second that four digits of a year can say; what is outside is written as the nearest
+ * of them. */
 #define SP_TIME_MIN INT64_C(-62135596800)
 #define SP_TIME_MAX INT64_C(253402300799)
 /* "20261121140501Z" */

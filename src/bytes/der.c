@@ -45,7 +45,7 @@ bool sp_der_head_slow(struct sp_cur *c, uint8_t tag, const char *what, size_t *n
 
 bool sp_der_get(struct sp_cur *c, uint8_t tag, const char *what, struct sp_span *out)
 {
-    size_t n;
+    size_t n = 0;
 
     if (!sp_der_head(c, tag, what, &n))
         return false;
@@ -57,7 +57,7 @@ bool sp_der_get(struct sp_cur *c, uint8_t tag, const char *what, struct sp_span 
 bool sp_der_any(struct sp_cur *c, const char *what, struct sp_span *out)
 {
     const uint8_t *start = c->p;
-    size_t n;
+    size_t n = 0;
 
     if (sp_left(c) == 0)
         return sp_cur_fail(c, c->p, 0, what, "missing");

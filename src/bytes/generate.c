@@ -92,6 +92,9 @@ static bool make_value(struct maker *g, const struct sp_type *t, const struct sp
     case SP_ROW_U32:
         *(uint32_t *)to = any_size(g);
         return true;
+    case SP_ROW_NONCE:
+        *(int64_t *)to = any(g) % 2 ? (int64_t)any_size(g) : (int32_t)any_size(g);
+        return true;
     case SP_ROW_USEC:
         *(uint32_t *)to = any(g) % 8 == 0 ? 999999 : any_size(g) % 1000000;
         return true;

@@ -51,6 +51,9 @@ static bool print_simple(const struct sp_type *t, const struct sp_field *f, cons
     case SP_ROW_USEC:
         sp_text_fmt(to, "%u", *(const uint32_t *)from);
         return true;
+    case SP_ROW_NONCE:
+        sp_text_fmt(to, "%lld", (long long)*(const int64_t *)from);
+        return true;
     case SP_ROW_FIXED:
         sp_text_fmt(to, "%u", f->fixed);
         return true;

@@ -106,6 +106,8 @@ static bool get_value(struct reader *r, const struct sp_type *t, const struct sp
         return get_number(r, f, to);
     case SP_ROW_U32:
         return sp_der_u32(&r->c, f->name, to);
+    case SP_ROW_NONCE:
+        return sp_der_int(&r->c, f->name, INT32_MIN, UINT32_MAX, to);
     case SP_ROW_FIXED:
         return get_fixed(r, f, f->fixed, base);
     case SP_ROW_NUMBER:
@@ -244,6 +246,9 @@ static void put_value(struct sp_emit *o, const struct sp_type *t, const struct s
         return;
     case SP_ROW_U32:
         sp_put_der_int(o, *(const uint32_t *)from);
+        return;
+    case SP_ROW_NONCE:
+        sp_put_der_int(o, *(const int64_t *)from);
         return;
     case SP_ROW_USEC:
         put_usec(o, f, *(const uint32_t *)from);

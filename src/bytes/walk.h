@@ -14,6 +14,7 @@
 enum sp_row_kind {
     SP_ROW_I32,   /* INTEGER, int32_t */
     SP_ROW_U32,   /* INTEGER, uint32_t; four bytes with the sign set are read as unsigned */
+    SP_ROW_NONCE, /* INTEGER, int64_t, -2^31..2^32-1: written again as it was sent */
     SP_ROW_USEC,  /* Microseconds, uint32_t, 0..999999 */
     SP_ROW_FIXED, /* INTEGER of one value; `proto` tells the peer when it is another; the member (int32_t) may
                      be absent */
@@ -74,6 +75,7 @@ struct sp_type {
     }
 #define I32(t, m, nm) SP_ROW_(t, m, int32_t, SP_ROW_I32, 0, nm)
 #define U32(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_U32, 0, nm)
+#define NONCE(t, m, nm) SP_ROW_(t, m, int64_t, SP_ROW_NONCE, 0, nm)
 #define OU32(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_U32, SP_OPTIONAL, nm)
 #define USEC(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_USEC, 0, nm)
 #define OUSEC(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_USEC, SP_OPTIONAL, nm)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The crypto port: what engines may ask of a backend. One backend is linked: crypto/openssl/ in products, crypto/null/ under
- * fuzzers (no secrecy, same sizes, so that deep states are reachable). Encryption types 17, 18 (RFC 3962) and 19, 20 (RFC 8009).
+/* The crypto port: what engines may ask of a backend. One backend is linked: crypto/openssl/ in products,
+ * crypto/null/ under fuzzers (no secrecy, same sizes, so that deep states are reachable). Encryption types
+ * 17, 18 (RFC 3962) and 19, 20 (RFC 8009).
  *
- * A backend keeps what it derives from a key only when key->keep is set (at most CRYPTO_KEPT_MAX keys, the least
- * recently used goes first); everything else is forgotten, wiped, before the call returns.
- * A backend belongs to one thread. Output buffers never overlap inputs, but decrypting in place (out == cipher.p) is allowed. */
+ * A backend keeps what it derives from a key only when key->keep is set (at most CRYPTO_KEPT_MAX keys, the
+ * least recently used goes first); everything else is forgotten, wiped, before the call returns. A backend
+ * belongs to one thread. Output buffers never overlap inputs, but decrypting in place (out == cipher.p) is
+ * allowed. */
 #ifndef SP_CRYPTO_CRYPTO_H
 #define SP_CRYPTO_CRYPTO_H
 
@@ -27,11 +29,11 @@ enum crypto_cksumtype {
     CKSUMTYPE_HMAC_SHA384_192_AES256 = 20,
 };
 
-#define CRYPTO_KEPT_MAX 1024      /* long-term keys whose derived keys are kept */
-#define CRYPTO_OVERHEAD_MAX 40    /* confounder and tag: 16 + 24 (type 20) */
-#define CRYPTO_CKSUM_MAX 24       /* bytes of the longest checksum */
-#define CRYPTO_PRF_MAX 48         /* bytes of the longest pseudo-random() output (type 20) */
-#define CRYPTO_SEAL_OVERHEAD 16   /* AES-256-GCM tag; the nonce is the caller's */
+#define CRYPTO_KEPT_MAX 1024    /* long-term keys whose derived keys are kept */
+#define CRYPTO_OVERHEAD_MAX 40  /* confounder and tag: 16 + 24 (type 20) */
+#define CRYPTO_CKSUM_MAX 24     /* bytes of the longest checksum */
+#define CRYPTO_PRF_MAX 48       /* bytes of the longest pseudo-random() output (type 20) */
+#define CRYPTO_SEAL_OVERHEAD 16 /* AES-256-GCM tag; the nonce is the caller's */
 #define CRYPTO_SEAL_NONCE 12
 #define CRYPTO_S2K_ITER_MAX 1000000
 
@@ -42,11 +44,11 @@ struct crypto;
 /* What is fixed about an encryption type; NULL when it is not one of ours. */
 struct crypto_type {
     int32_t etype;
-    int32_t cksumtype;         /* the one keyed checksum that goes with it */
-    uint8_t key_n, tag_n;      /* bytes of a key; of the integrity tag, which is the checksum's length too */
+    int32_t cksumtype;    /* the one keyed checksum that goes with it */
+    uint8_t key_n, tag_n; /* bytes of a key; of the integrity tag, which is the checksum's length too */
     uint8_t prf_n;
-    uint32_t s2k_iter;         /* PBKDF2 count when no parameters are given (RFC 3962 4, RFC 8009 4) */
-    const char *name;          /* as in the IANA registry: "aes256-cts-hmac-sha1-96" */
+    uint32_t s2k_iter; /* PBKDF2 count when no parameters are given (RFC 3962 4, RFC 8009 4) */
+    const char *name;  /* as in the IANA registry: "aes256-cts-hmac-sha1-96" */
 };
 const struct crypto_type *crypto_find_type(int32_t etype);
 /* By IANA name, MIT's short names ("aes256-cts", "aes256-sha2") or number; NULL when unknown. */
@@ -57,13 +59,15 @@ size_t crypto_cipher_n(int32_t etype, size_t plain_n);
 
 /* ---- Kerberos: RFC 3961 section 3 operations ----
  * All give SP_EREFUSED with proto KDC_ERR_ETYPE_NOSUPP (14) for a type that is not ours,
- * SP_EFULL when out is too small (*out_n then says how much is needed), SP_EBACKEND when the library fails. */
+ * SP_EFULL when out is too small (*out_n then says how much is needed), SP_EBACKEND when the library fails.
+ */
 
 /* *out_n: in the room at out, out the bytes written. */
 SP_MUST bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
                             struct sp_span plain, uint8_t *out, size_t *out_n, struct sp_err *e);
 
-/* Room needed: cipher.n (the confounder is moved away). Wrong tag, or too short: SP_EREFUSED, proto KRB_AP_ERR_BAD_INTEGRITY (31). */
+/* Room needed: cipher.n (the confounder is moved away). Wrong tag, or too short: SP_EREFUSED, proto
+ * KRB_AP_ERR_BAD_INTEGRITY (31). */
 SP_MUST bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
                             uint8_t *out, size_t *out_n, struct sp_err *e);
 
@@ -77,32 +81,36 @@ SP_MUST bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t 
                            struct sp_span data, struct sp_span sum, struct sp_err *e);
 
 /* pseudo-random() of the type: prf_n bytes. */
-SP_MUST bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out, size_t *out_n,
-                        struct sp_err *e);
+SP_MUST bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out,
+                        size_t *out_n, struct sp_err *e);
 
 /* PRF+ (RFC 6113 5.1): fills want_n bytes, at most 255 blocks. */
 SP_MUST bool crypto_prf_plus(struct crypto *c, const struct sp_key *key, struct sp_span pepper, uint8_t *out,
                              size_t want_n, struct sp_err *e);
 
 /* KRB-FX-CF2 (RFC 6113 5.1); the result has a's type. */
-SP_MUST bool crypto_fx_cf2(struct crypto *c, const struct sp_key *a, struct sp_span pepper_a, const struct sp_key *b,
-                           struct sp_span pepper_b, struct sp_key *out, struct sp_err *e);
-
-/* RFC 3961 5.3 DK / RFC 8009 5 KDF-HMAC-SHA2 with a constant: key_n bytes. Public for tests and for SPAKE later. */
-SP_MUST bool crypto_derive(struct crypto *c, const struct sp_key *key, struct sp_span constant, struct sp_key *out,
+SP_MUST bool crypto_fx_cf2(struct crypto *c, const struct sp_key *a, struct sp_span pepper_a,
+                           const struct sp_key *b, struct sp_span pepper_b, struct sp_key *out,
                            struct sp_err *e);
 
-/* params: empty, or four bytes (a big-endian PBKDF2 count; 0 stands for 2^32 and is refused with the others above
- * CRYPTO_S2K_ITER_MAX). A bad length or count: SP_EINPUT. Slow on purpose: milliseconds. */
-SP_MUST bool crypto_string_to_key(struct crypto *c, int32_t etype, struct sp_span password, struct sp_span salt,
-                                  struct sp_span params, struct sp_key *out, struct sp_err *e);
+/* RFC 3961 5.3 DK / RFC 8009 5 KDF-HMAC-SHA2 with a constant: key_n bytes. Public for tests and for SPAKE
+ * later. */
+SP_MUST bool crypto_derive(struct crypto *c, const struct sp_key *key, struct sp_span constant,
+                           struct sp_key *out, struct sp_err *e);
+
+/* params: empty, or four bytes (a big-endian PBKDF2 count; 0 stands for 2^32 and is refused with the others
+ * above CRYPTO_S2K_ITER_MAX). A bad length or count: SP_EINPUT. Slow on purpose: milliseconds. */
+SP_MUST bool crypto_string_to_key(struct crypto *c, int32_t etype, struct sp_span password,
+                                  struct sp_span salt, struct sp_span params, struct sp_key *out,
+                                  struct sp_err *e);
 
 /* random-to-key of fresh bytes. */
 SP_MUST bool crypto_random_key(int32_t etype, struct sp_rng *rng, struct sp_key *out, struct sp_err *e);
 
 /* ---- sealing and hashing for the store, cookies and names ---- */
 
-/* AES-256-GCM; key is 32 bytes, nonce CRYPTO_SEAL_NONCE bytes, never used twice with one key. Writes plain.n + 16 bytes. */
+/* AES-256-GCM; key is 32 bytes, nonce CRYPTO_SEAL_NONCE bytes, never used twice with one key. Writes plain.n
+ * + 16 bytes. */
 SP_MUST bool crypto_seal(struct crypto *c, const uint8_t key[32], const uint8_t nonce[12], struct sp_span ad,
                          struct sp_span plain, uint8_t *out, struct sp_err *e);
 /* sealed = text and tag; writes sealed.n - 16 bytes. Altered: SP_EREFUSED. */
@@ -117,8 +125,8 @@ struct crypto_scrypt {
     uint64_t n;
     uint32_t r, p;
 };
-SP_MUST bool crypto_scrypt(struct crypto *c, struct sp_span password, struct sp_span salt, struct crypto_scrypt cost,
-                           uint8_t out[32], struct sp_err *e);
+SP_MUST bool crypto_scrypt(struct crypto *c, struct sp_span password, struct sp_span salt,
+                           struct crypto_scrypt cost, uint8_t out[32], struct sp_err *e);
 
 /* ---- the backend's life; called by drivers and tests only ---- */
 struct crypto *crypto_new(struct sp_err *e); /* NULL on failure */

@@ -83,7 +83,9 @@ static uint32_t flags_of(const struct kdc_work *w, const struct kdc_presented *p
     uint32_t f = parent & (KRB_FLAG(TKT_PRE_AUTHENT) | KRB_FLAG(TKT_HW_AUTHENT) | KRB_FLAG(TKT_FORWARDED));
     bool renew = kdc_option(w, OPT_RENEW);
 
-    if (renew || kdc_option(w, OPT_PROXIABLE))
+    if (kdc_option(w, OPT_PROXIABLE)) /* always when asked (decision 43: Java compares); PROXY is refused */
+        f |= KRB_FLAG(TKT_PROXIABLE);
+    else if (renew)
         f |= parent & KRB_FLAG(TKT_PROXIABLE);
     if ((renew || kdc_option(w, OPT_FORWARDABLE)) &&
         (w->cf->forwardable || (p->owner.flags & STORE_ALLOW_FORWARD)))

@@ -65,7 +65,7 @@ static bool next_record(struct sp_cur *c, struct sp_cur *record)
 
 static bool count_records(struct sp_cur c, uint32_t *count)
 {
-    struct sp_cur record;
+    struct sp_cur record = {0};
 
     for (*count = 0; next_record(&c, &record); ++*count) {
         if (*count == KRB_KEYTAB_ENTRIES_MAX)

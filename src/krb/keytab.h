@@ -20,9 +20,12 @@ struct krb_keytab {
 };
 #define KRB_KEYTAB_ENTRIES_MAX 4096
 
-/* Holes (negative lengths) are skipped. SP_EINPUT with the offset on anything cut, over-long or of another version. */
-SP_MUST bool krb_get_keytab(struct sp_span in, struct sp_arena *mem, struct krb_keytab *out, struct sp_err *e);
+/* Holes (negative lengths) are skipped. SP_EINPUT with the offset on anything cut, over-long or of another
+ * version. */
+SP_MUST bool krb_get_keytab(struct sp_span in, struct sp_arena *mem, struct krb_keytab *out,
+                            struct sp_err *e);
 /* Writes into out[0..cap); *n is the size, also on SP_EFULL. */
-SP_MUST bool krb_put_keytab(const struct krb_keytab *kt, uint8_t *out, size_t cap, size_t *n, struct sp_err *e);
+SP_MUST bool krb_put_keytab(const struct krb_keytab *kt, uint8_t *out, size_t cap, size_t *n,
+                            struct sp_err *e);
 
 #endif

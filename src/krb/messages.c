@@ -145,7 +145,7 @@ static const struct sp_field f_req_body[] = {
     OTIME(4, from, "from"),
     TIME(5, till, "till"),
     OTIME(6, rtime, "rtime"),
-    U32(7, nonce, "nonce"),
+    NONCE(7, nonce, "nonce"), /* Samba's client reads only the signed form that it sent (decision 16) */
     I32S(8, etypes, struct krb_i32s, KRB_ETYPES_MAX, "etype"),
     OLIST(9, addresses, krb_addresses, address, KRB_ADDRESSES_MAX, "addresses"),
     OSUB(10, enc_authdata, enc, "enc-authorization-data"),
@@ -193,7 +193,7 @@ DEFINE(lastreq_entry, "LastReq element", 0);
 static const struct sp_field f_enc_as_rep[] = {
     SUB(0, key, keyblock, "key"),
     LIST(1, last_req, krb_lastreq, lastreq_entry, KRB_LASTREQ_MAX, "last-req"),
-    U32(2, nonce, "nonce"),
+    NONCE(2, nonce, "nonce"),
     OTIME(3, key_expiration, "key-expiration"),
     FLAGS(4, flags, "flags"),
     TIME(5, authtime, "authtime"),

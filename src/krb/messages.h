@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The messages of RFC 4120 (5.2 to 5.9), RFC 6806 and RFC 3244 as plain structs. Their wire form is one table each, in messages.c;
- * one walker reads, writes, prints and generates from it.
+/* The messages of RFC 4120 (5.2 to 5.9), RFC 6806 and RFC 3244 as plain structs. Their wire form is one table
+ * each, in messages.c; one walker reads, writes, prints and generates from it.
  *
  * Conventions:
- *   - Spans point into the input that was read (or into the caller's memory when writing); arrays live in the arena.
- *   - OPTIONAL fields: bit n of `has` is set when the field with context tag [n] is present. Fields that are not OPTIONAL
- *     need no bit (reading sets theirs as well).
- *   - A field kept as span "raw" is the complete DER of that element, for checksums and for bytes that must not be re-encoded.
+ *   - Spans point into the input that was read (or into the caller's memory when writing); arrays live in the
+ * arena.
+ *   - OPTIONAL fields: bit n of `has` is set when the field with context tag [n] is present. Fields that are
+ * not OPTIONAL need no bit (reading sets theirs as well).
+ *   - A field kept as span "raw" is the complete DER of that element, for checksums and for bytes that must
+ * not be re-encoded.
  *   - KerberosTime is seconds since 1970. Flags are 32 bits, bit 0 of RFC 4120 being 0x80000000. */
 #ifndef SP_KRB_MESSAGES_H
 #define SP_KRB_MESSAGES_H
@@ -105,23 +107,23 @@ struct krb_enc_ticket { /* EncTicketPart, 5.3, [APPLICATION 3] */
     struct krb_name cname;
     struct krb_transited transited;
     int64_t authtime;
-    int64_t starttime;             /* [6] OPTIONAL */
+    int64_t starttime; /* [6] OPTIONAL */
     int64_t endtime;
-    int64_t renew_till;            /* [8] OPTIONAL */
-    struct krb_addresses caddr;    /* [9] OPTIONAL */
-    struct krb_authdata authdata;  /* [10] OPTIONAL */
+    int64_t renew_till;           /* [8] OPTIONAL */
+    struct krb_addresses caddr;   /* [9] OPTIONAL */
+    struct krb_authdata authdata; /* [10] OPTIONAL */
 };
 
 struct krb_req_body { /* KDC-REQ-BODY, 5.4.1 */
     uint32_t has;
     uint32_t options;
-    struct krb_name cname;          /* [1] OPTIONAL */
+    struct krb_name cname; /* [1] OPTIONAL */
     struct sp_span realm;
-    struct krb_name sname;          /* [3] OPTIONAL */
-    int64_t from;                   /* [4] OPTIONAL */
+    struct krb_name sname; /* [3] OPTIONAL */
+    int64_t from;          /* [4] OPTIONAL */
     int64_t till;
-    int64_t rtime;                  /* [6] OPTIONAL */
-    uint32_t nonce;                 /* read as decision 16 says: four bytes with the sign set are taken as unsigned */
+    int64_t rtime; /* [6] OPTIONAL */
+    int64_t nonce; /* UInt32, but many peers send it signed: kept, and echoed, as it was sent (decision 16) */
     struct krb_i32s etypes;
     struct krb_addresses addresses; /* [9] OPTIONAL */
     struct krb_enc enc_authdata;    /* [10] OPTIONAL */
@@ -131,8 +133,8 @@ struct krb_req_body { /* KDC-REQ-BODY, 5.4.1 */
 
 struct krb_kdc_req { /* AS-REQ [APPLICATION 10], TGS-REQ [APPLICATION 12] */
     uint32_t has;
-    int32_t pvno;      /* [1] */
-    int32_t msg_type;  /* [2] */
+    int32_t pvno;             /* [1] */
+    int32_t msg_type;         /* [2] */
     struct krb_padata padata; /* [3] OPTIONAL */
     struct krb_req_body body; /* [4] */
 };
@@ -157,21 +159,22 @@ struct krb_lastreq {
     uint32_t count;
 };
 
-struct krb_enc_kdc_rep { /* EncASRepPart [APPLICATION 25], EncTGSRepPart [APPLICATION 26], 5.4.2; [12] RFC 6806 11 */
+struct krb_enc_kdc_rep { /* EncASRepPart [APPLICATION 25], EncTGSRepPart [APPLICATION 26], 5.4.2; [12] RFC
+                            6806 11 */
     uint32_t has;
     struct krb_keyblock key;
     struct krb_lastreq last_req;
-    uint32_t nonce;
+    int64_t nonce;
     int64_t key_expiration; /* [3] OPTIONAL */
     uint32_t flags;
     int64_t authtime;
-    int64_t starttime;      /* [6] OPTIONAL */
+    int64_t starttime; /* [6] OPTIONAL */
     int64_t endtime;
-    int64_t renew_till;     /* [8] OPTIONAL */
+    int64_t renew_till; /* [8] OPTIONAL */
     struct sp_span srealm;
     struct krb_name sname;
-    struct krb_addresses caddr;    /* [11] OPTIONAL */
-    struct krb_padata enc_padata;  /* [12] OPTIONAL */
+    struct krb_addresses caddr;   /* [11] OPTIONAL */
+    struct krb_padata enc_padata; /* [12] OPTIONAL */
 };
 
 struct krb_ap_req { /* 5.5.1, [APPLICATION 14] */
@@ -186,7 +189,7 @@ struct krb_authenticator { /* 5.5.1, [APPLICATION 2] */
     int32_t vno;
     struct sp_span crealm;
     struct krb_name cname;
-    struct krb_checksum cksum;    /* [3] OPTIONAL */
+    struct krb_checksum cksum; /* [3] OPTIONAL */
     uint32_t cusec;
     int64_t ctime;
     struct krb_keyblock subkey;   /* [6] OPTIONAL */
@@ -245,16 +248,16 @@ struct krb_cred { /* 5.8.1, [APPLICATION 22] */
 struct krb_cred_info { /* KrbCredInfo */
     uint32_t has;
     struct krb_keyblock key;
-    struct sp_span prealm;       /* [1] OPTIONAL, as all that follow */
-    struct krb_name pname;       /* [2] */
-    uint32_t flags;              /* [3] */
-    int64_t authtime;            /* [4] */
-    int64_t starttime;           /* [5] */
-    int64_t endtime;             /* [6] */
-    int64_t renew_till;          /* [7] */
-    struct sp_span srealm;       /* [8] */
-    struct krb_name sname;       /* [9] */
-    struct krb_addresses caddr;  /* [10] */
+    struct sp_span prealm;      /* [1] OPTIONAL, as all that follow */
+    struct krb_name pname;      /* [2] */
+    uint32_t flags;             /* [3] */
+    int64_t authtime;           /* [4] */
+    int64_t starttime;          /* [5] */
+    int64_t endtime;            /* [6] */
+    int64_t renew_till;         /* [7] */
+    struct sp_span srealm;      /* [8] */
+    struct krb_name sname;      /* [9] */
+    struct krb_addresses caddr; /* [10] */
 };
 struct krb_cred_infos {
     struct krb_cred_info *v;
@@ -263,27 +266,27 @@ struct krb_cred_infos {
 struct krb_enc_cred { /* EncKrbCredPart, [APPLICATION 29] */
     uint32_t has;
     struct krb_cred_infos info;
-    uint32_t nonce;              /* [1] OPTIONAL */
-    int64_t timestamp;           /* [2] OPTIONAL */
-    uint32_t usec;               /* [3] OPTIONAL */
-    struct krb_address saddr;    /* [4] OPTIONAL */
-    struct krb_address raddr;    /* [5] OPTIONAL */
+    uint32_t nonce;           /* [1] OPTIONAL */
+    int64_t timestamp;        /* [2] OPTIONAL */
+    uint32_t usec;            /* [3] OPTIONAL */
+    struct krb_address saddr; /* [4] OPTIONAL */
+    struct krb_address raddr; /* [5] OPTIONAL */
 };
 
 struct krb_error { /* 5.9.1, [APPLICATION 30] */
     uint32_t has;
     int32_t pvno, msg_type;
-    int64_t ctime;          /* [2] OPTIONAL */
-    uint32_t cusec;         /* [3] OPTIONAL */
+    int64_t ctime;  /* [2] OPTIONAL */
+    uint32_t cusec; /* [3] OPTIONAL */
     int64_t stime;
     uint32_t susec;
-    int32_t code;           /* [6] */
-    struct sp_span crealm;  /* [7] OPTIONAL */
-    struct krb_name cname;  /* [8] OPTIONAL */
+    int32_t code;          /* [6] */
+    struct sp_span crealm; /* [7] OPTIONAL */
+    struct krb_name cname; /* [8] OPTIONAL */
     struct sp_span realm;
     struct krb_name sname;
-    struct sp_span text;    /* [11] OPTIONAL */
-    struct sp_span data;    /* [12] OPTIONAL */
+    struct sp_span text; /* [11] OPTIONAL */
+    struct sp_span data; /* [12] OPTIONAL */
 };
 
 struct krb_pa_enc_ts { /* PA-ENC-TS-ENC, 5.2.7.2 */
@@ -344,8 +347,8 @@ struct krb_client_canonicalized { /* PA-ClientCanonicalized, RFC 6806 13 */
 struct krb_change_passwd { /* ChangePasswdData, RFC 3244 2 */
     uint32_t has;
     struct sp_span newpasswd;
-    struct krb_name targname;  /* [1] OPTIONAL */
-    struct sp_span targrealm;  /* [2] OPTIONAL */
+    struct krb_name targname; /* [1] OPTIONAL */
+    struct sp_span targrealm; /* [2] OPTIONAL */
 };
 
 /* Every type that can be read, written and printed by itself. */
@@ -386,33 +389,38 @@ enum krb_type {
     KRB_TYPE_COUNT,
 };
 
-/* How strictly to read. Strict DER always; each tolerance is a flag, a vector and a line in docs/PROTOCOL.md (decision 18). */
+/* How strictly to read. Strict DER always; each tolerance is a flag, a vector and a line in docs/PROTOCOL.md
+ * (decision 18). */
 enum krb_mode {
     KRB_STRICT = 0,
     KRB_UNKNOWN_TAIL = 1, /* unknown trailing fields in a SEQUENCE with an extension marker are skipped */
 };
 
-/* Reads one whole message into *out (the struct that goes with t), which is untouched on failure. Trailing bytes are an error.
- * SP_EINPUT with the offset and the field's name in the text; proto is KRB_AP_ERR_BADVERSION (3... see codes.h),
- * KRB_AP_ERR_MSG_TYPE for a wrong pvno/msg-type, KRB_ERR_GENERIC (60) for a value out of range, ASN.1 trouble 0. SP_ENOMEM: the arena. */
+/* Reads one whole message into *out (the struct that goes with t), which is untouched on failure. Trailing
+ * bytes are an error. SP_EINPUT with the offset and the field's name in the text; proto is
+ * KRB_AP_ERR_BADVERSION (3... see codes.h), KRB_AP_ERR_MSG_TYPE for a wrong pvno/msg-type, KRB_ERR_GENERIC
+ * (60) for a value out of range, ASN.1 trouble 0. SP_ENOMEM: the arena. */
 SP_MUST bool krb_get(enum krb_type t, struct sp_span in, unsigned mode, struct sp_arena *mem, void *out,
                      struct sp_err *e);
 
 /* Writes canonical DER at the END of buf[0..cap) (it is made back to front); *out points at it.
- * SP_EFULL: cap is too small. pvno and msg_type are written as the type demands, whatever the struct holds. */
+ * SP_EFULL: cap is too small. pvno and msg_type are written as the type demands, whatever the struct holds.
+ */
 SP_MUST bool krb_put(enum krb_type t, const void *msg, uint8_t *buf, size_t cap, struct sp_span *out,
                      struct sp_err *e);
 
 /* krb_put into fresh bytes of the arena. */
-SP_MUST bool krb_make(enum krb_type t, const void *msg, struct sp_arena *mem, struct sp_span *out, struct sp_err *e);
+SP_MUST bool krb_make(enum krb_type t, const void *msg, struct sp_arena *mem, struct sp_span *out,
+                      struct sp_err *e);
 
-/* One field a line, indented, names as in the RFC; secrets (key values, new passwords) as their length only. */
+/* One field a line, indented, names as in the RFC; secrets (key values, new passwords) as their length only.
+ */
 struct sp_text;
 struct sp_type; /* bytes/walk.h */
 void krb_print(enum krb_type t, const void *msg, struct sp_text *to);
 
-/* Which KDC message this is, by its first byte: KRB_AS_REQ, KRB_TGS_REQ, KRB_AS_REP, KRB_TGS_REP, KRB_ERROR, KRB_AP_REQ,
- * KRB_PRIV...; KRB_TYPE_COUNT when none. */
+/* Which KDC message this is, by its first byte: KRB_AS_REQ, KRB_TGS_REQ, KRB_AS_REP, KRB_TGS_REP, KRB_ERROR,
+ * KRB_AP_REQ, KRB_PRIV...; KRB_TYPE_COUNT when none. */
 enum krb_type krb_sniff(struct sp_span in);
 
 const char *krb_type_name(enum krb_type t);

@@ -383,7 +383,7 @@ static bool get_account(uint64_t id, struct sp_span body, struct sp_arena *mem, 
                         struct sp_err *e)
 {
     struct counts n = {0};
-    struct tlv_item t;
+    struct tlv_item t = {0};
 
     if (!count_tlvs(body, &n))
         return sp_fail(e, SP_EBACKEND, 0, "record %llu: its fields cannot be read", (unsigned long long)id);

@@ -250,6 +250,7 @@ static void stretch(const struct crypto_hmac *h, const uint8_t *u, uint32_t iter
     uint8_t block[BLOCK_MAX] = {0};
     union state s;
 
+    sp_assert(op->digest_n <= HASH_MAX);
     memcpy(block, u, op->digest_n);
     memcpy(sum, u, op->digest_n);
     block[op->digest_n] = 0x80;

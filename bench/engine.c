@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine alone, in one process: kdc_step over a real store, no sockets. For callgrind (collect at the
+ * function bench_steps) and for nanoseconds per step. Replies are verified like those of the load generator.
+ */
+#include "requests.h"
+
+#include "kdc/kdc.h"
+#include "store/lmdb/lmdb.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { SERVICES = 10, ARENA = 1 << 20, REPLY_ROOM = 2048 };
+
+struct engine {
+    struct kdc kdc;
+    struct kdc_config config;
+    struct bench_maker maker;
+    struct sp_arena arena, big;
+    struct lmdb_store *store;
+    uint32_t users;
+};
+
+_Noreturn static void die(const char *what, const struct sp_err *e)
+{
+    fprintf(stderr, "bench-engine: %s%s%s\n", what, e ? ": " : "", e ? e->text : "");
+    exit(1);
+}
+
+static void *map(size_t n)
+{
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        die("no memory", NULL);
+    return p;
+}
+
+static int64_t now_us(clockid_t clock)
+{
+    struct timespec t;
+
+    clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* ---- the realm ---- */
+
+static void put(struct engine *g, enum store_kind kind, const char *name, enum bench_owner owner, uint32_t i)
+{
+    struct sp_err e = {0};
+    struct store_key keys[2] = {{.kvno = 1}, {.kvno = 1}};
+    struct store_account a = {.generation = 1,
+                              .kind = kind,
+                              .name = sp_str(name),
+                              .lookup = sp_str(name),
+                              .keys = keys,
+                              .key_count = 2,
+                              .created_s = 1,
+                              .changed_s = 1};
+
+    if (!bench_key(g->kdc.crypto, owner, i, 18, &keys[0].key, &e) ||
+        !bench_key(g->kdc.crypto, owner, i, 17, &keys[1].key, &e) || !lmdb_put_many(g->store, &a, 1, &e))
+        die("cannot write an account", &e);
+}
+
+static void fill_realm(struct engine *g)
+{
+    char name[2 * BENCH_NAME_MAX], part[BENCH_NAME_MAX];
+
+    put(g, STORE_KRBTGT, "krbtgt/bench.test", BENCH_SERVER, 0);
+    for (uint32_t i = 1; i <= g->users; i++) {
+        snprintf(name, sizeof name, "%.*s", SP_FMT(bench_user_name(i, part)));
+        put(g, STORE_USER, name, BENCH_USER, i);
+    }
+    for (uint32_t i = 1; i <= SERVICES; i++) {
+        snprintf(name, sizeof name, BENCH_SERVICE "/%.*s", SP_FMT(bench_service_instance(i, part)));
+        put(g, STORE_SERVICE, name, BENCH_SERVER, i);
+    }
+}
+
+static void init(struct engine *g, const char *dir, struct sp_rng *rng)
+{
+    static const uint8_t master[32] = {1}, secret[16] = {2};
+    struct sp_err e = {0};
+    size_t shared = kdc_shared_bytes((struct kdc_shared_size){0});
+
+    g->kdc.crypto = crypto_new(&e);
+    if (!g->kdc.crypto)
+        die("crypto", &e);
+    g->store = lmdb_open(dir, LMDB_CREATE, master, g->kdc.crypto, rng, &e);
+    if (!g->store)
+        die("store", &e);
+    kdc_config_defaults(&g->config, KDC_STANDARD);
+    g->config.realm.name = sp_str(BENCH_REALM);
+    g->kdc.config = &g->config;
+    g->kdc.accounts = lmdb_lookup(g->store);
+    g->kdc.shared = kdc_shared_init(map(shared), (struct kdc_shared_size){0}, secret);
+    sp_arena_init(&g->arena, map(ARENA), ARENA);
+    g->maker = (struct bench_maker){.crypto = g->kdc.crypto, .scratch = map(BENCH_SCRATCH)};
+    g->maker.env = (struct sp_env){now_us(CLOCK_REALTIME), now_us(CLOCK_MONOTONIC), rng};
+    fill_realm(g);
+}
+
+/* ---- the steps ---- */
+
+static struct kdc_request request_of(struct sp_span bytes)
+{
+    struct kdc_request q = {
+        .bytes = bytes, .door = KDC_UDP, .local_address = {127, 0, 0, 1},
+                .local_address_n = 4
+    };
+
+    q.source.id[0] = 4;
+    q.source.loopback = true;
+    memcpy(q.source.text, "127.0.0.1", 10);
+    return q;
+}
+
+/* Replies are copied out, as a socket would. */
+__attribute__((noinline)) static void bench_steps(struct engine *g, const struct kdc_request *q, size_t count,
+                                                  uint8_t (*replies)[REPLY_ROOM], uint32_t *sizes)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct kdc_actions out;
+
+        sp_arena_reset(&g->arena);
+        kdc_step(&g->kdc, g->maker.env, &q[i], &g->arena, &out);
+        sizes[i] = (uint32_t)out.reply.n;
+        if (out.reply.n <= REPLY_ROOM && out.reply.n > 0)
+            memcpy(replies[i], out.reply.p, out.reply.n);
+    }
+}
+
+static void fetch_tgts(struct engine *g)
+{
+    struct sp_err e = {0};
+    static uint8_t reply[1][REPLY_ROOM];
+    uint32_t size;
+
+    for (uint32_t i = 0; i < BENCH_TGTS; i++) {
+        struct bench_request r;
+        struct kdc_request q;
+
+        if (!bench_make(&g->maker, BENCH_AS_TS, 1 + i % g->users, 1, &g->big, &r, &e))
+            die("cannot make a request", &e);
+        q = request_of(r.bytes);
+        bench_steps(g, &q, 1, reply, &size);
+        if (!bench_check(g->kdc.crypto, &r, sp_span(reply[0], size), &g->arena, &g->maker.tgt[i], &e))
+            die("cannot get a ticket", &e);
+    }
+}
+
+static void verify(struct engine *g, const struct bench_request *r, size_t count,
+                   uint8_t (*replies)[REPLY_ROOM], const uint32_t *sizes)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sp_err e = {0};
+
+        sp_arena_reset(&g->arena);
+        if (!bench_check(g->kdc.crypto, &r[i], sp_span(replies[i], sizes[i]), &g->arena, NULL, &e))
+            die("a bad reply", &e);
+    }
+}
+
+static void run(struct engine *g, enum bench_kind kind, size_t count)
+{
+    struct bench_request *r = map(count * sizeof *r);
+    struct kdc_request *q = map(count * sizeof *q);
+    uint8_t(*replies)[REPLY_ROOM] = map(count * REPLY_ROOM);
+    uint32_t *sizes = map(count * sizeof *sizes);
+    struct sp_err e = {0};
+    int64_t began;
+
+    if (kind == BENCH_TGS)
+        fetch_tgts(g);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t chance;
+
+        sp_rng_fill(g->maker.env.rng, &chance, sizeof chance);
+        if (!bench_make(&g->maker, kind, 1 + chance % g->users, 1 + chance % SERVICES, &g->big, &r[i], &e))
+            die("cannot make a request", &e);
+        q[i] = request_of(r[i].bytes);
+    }
+    memset(replies, 0, count * REPLY_ROOM); /* page faults are not the engine's */
+    began = now_us(CLOCK_PROCESS_CPUTIME_ID);
+    bench_steps(g, q, count, replies, sizes);
+    began = now_us(CLOCK_PROCESS_CPUTIME_ID) - began;
+    verify(g, r, count, replies, sizes);
+    printf("{\"kind\":\"%s\",\"requests\":%zu,\"users\":%u,\"cpu_us\":%.3f,\"reply_"
+           "bytes\":%u}\n",
+           bench_kind_name(kind), count, g->users, (double)began / (double)count, sizes[0]);
+}
+
+static void usage(void)
+{
+    fputs("usage: bench-engine --kind as-plain|as-ts|tgs --dir EMPTY-DIRECTORY [--count N] [--users N]\n",
+          stderr);
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"kind",  1, NULL, 'k'},
+        {"dir",   1, NULL, 'd'},
+        {"count", 1, NULL, 'c'},
+        {"users", 1, NULL, 'u'},
+        {NULL,    0, NULL, 0  },
+    };
+    static struct engine g = {.users = 100};
+    static struct sp_rng_fixed rng;
+    enum bench_kind kind = BENCH_AS_TS;
+    const char *dir = NULL;
+    size_t count = 10000, room;
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1)
+        switch (letter) {
+        case 'k':
+            if (!bench_find_kind(optarg, &kind))
+                usage();
+            break;
+        case 'd':
+            dir = optarg;
+            break;
+        case 'c':
+            count = strtoul(optarg, NULL, 10);
+            break;
+        case 'u':
+            g.users = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        default:
+            usage();
+        }
+    if (!dir || count == 0 || g.users == 0)
+        usage();
+    sp_rng_fixed_init(&rng, 1);
+    room = (count + BENCH_TGTS) * 2048;
+    sp_arena_init(&g.big, map(room), room);
+    init(&g, dir, &rng.rng);
+    run(&g, kind, count);
+    lmdb_close(g.store);
+    crypto_free(g.kdc.crypto);
+    return 0;
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/* The floor: a UDP server that does only what no KDC can avoid: one recvfrom, the look-ups, every key
+ * derivation, decryption, checksum and encryption of the exchange, one sendto. No parsing, no encoding, no
+ * policy, no records; the bytes mean nothing, their sizes are those of real exchanges without a PAC. OpenSSL
+ * is used directly, algorithms fetched once and contexts used again; only krbtgt's derived keys are kept. */
+#include <arpa/inet.h>
+#include <getopt.h>
+#include <lmdb.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { KEY_N = 32, BLOCK = 16, TAG = 12, RECORD = 300 };
+/* Ciphertext without confounder and tag, or the bytes under a checksum, in an exchange of one-component names
+ * in a realm of ten letters, aes256-cts-hmac-sha1-96 throughout. */
+enum {
+    N_TIMESTAMP = 26,
+    N_AS_REQ = 250,
+    N_TICKET_PART = 180,
+    N_REPLY_PART = 215,
+    N_AUTHENTICATOR = 140,
+    N_TGS_BODY = 100,
+    N_ERROR = 230,
+    N_AS_REP = 640,
+    N_TGS_REP = 620,
+};
+
+struct floor {
+    EVP_CIPHER *cts, *cbc;
+    EVP_MAC *hmac;
+    EVP_CIPHER_CTX *derive, *cipher, *kept_cipher, *kept_decipher;
+    EVP_MAC_CTX *mac, *kept_mac;
+    MDB_env *env;
+    MDB_dbi dbi;
+    MDB_txn *txn;
+    uint32_t users;
+    uint64_t chance;
+    uint8_t pool[4096];
+    size_t pool_left;
+    uint8_t text[4096], sealed[4096];
+};
+
+_Noreturn static void die(const char *what)
+{
+    fprintf(stderr, "bench-floor: %s\n", what);
+    exit(1);
+}
+
+static void must(bool ok, const char *what)
+{
+    if (!ok)
+        die(what);
+}
+
+static void draw(struct floor *f, uint8_t *p, size_t n)
+{
+    if (f->pool_left < n) {
+        must(getrandom(f->pool, sizeof f->pool, 0) == (ssize_t)sizeof f->pool, "getrandom");
+        f->pool_left = sizeof f->pool;
+    }
+    f->pool_left -= n;
+    memcpy(p, f->pool + f->pool_left, n);
+}
+
+/* ---- RFC 3962's operations ---- */
+
+static void load_base(struct floor *f, const uint8_t key[KEY_N])
+{
+    must(EVP_EncryptInit_ex2(f->derive, f->cbc, key, NULL, NULL) && EVP_CIPHER_CTX_set_padding(f->derive, 0),
+         "base key");
+}
+
+/* DK: two blocks, the second encrypts the first one's result, which is CBC over a constant and a zero block.
+ */
+static void derive(struct floor *f, uint8_t usage, uint8_t which, uint8_t out[KEY_N])
+{
+    static const uint8_t zero[BLOCK];
+    uint8_t in[KEY_N] = {usage, which};
+    int n;
+
+    must(EVP_EncryptInit_ex2(f->derive, NULL, NULL, zero, NULL) &&
+             EVP_EncryptUpdate(f->derive, out, &n, in, KEY_N),
+         "derive");
+}
+
+static void run_cipher(EVP_CIPHER_CTX *c, const EVP_CIPHER *with, const uint8_t *key, int encrypt,
+                       const uint8_t *in, uint8_t *out, size_t n)
+{
+    static const uint8_t zero[BLOCK];
+    int done;
+
+    must(EVP_CipherInit_ex2(c, with, key, zero, encrypt, NULL) && EVP_CipherUpdate(c, out, &done, in, (int)n),
+         "cipher");
+}
+
+static void mac(EVP_MAC_CTX *m, const uint8_t *key, const uint8_t *in, size_t n, uint8_t out[20])
+{
+    size_t done;
+
+    must(EVP_MAC_init(m, key, key ? KEY_N : 0, NULL) && EVP_MAC_update(m, in, n) &&
+             EVP_MAC_final(m, out, &done, 20),
+         "mac");
+}
+
+static void checksum(struct floor *f, uint8_t usage, size_t n)
+{
+    uint8_t kc[KEY_N], tag[20];
+
+    derive(f, usage, 0x99, kc);
+    mac(f->mac, kc, f->text, n, tag);
+}
+
+/* With keys derived from the base key that was loaded last. */
+static void encrypt_new(struct floor *f, uint8_t usage, size_t n)
+{
+    uint8_t ke[KEY_N], ki[KEY_N];
+
+    derive(f, usage, 0xaa, ke);
+    derive(f, usage, 0x55, ki);
+    draw(f, f->text, BLOCK);
+    mac(f->mac, ki, f->text, BLOCK + n, f->sealed + BLOCK + n);
+    run_cipher(f->cipher, f->cts, ke, 1, f->text, f->sealed, BLOCK + n);
+}
+
+static void decrypt_new(struct floor *f, uint8_t usage, size_t n)
+{
+    uint8_t ke[KEY_N], ki[KEY_N], tag[20];
+
+    derive(f, usage, 0xaa, ke);
+    derive(f, usage, 0x55, ki);
+    run_cipher(f->cipher, f->cts, ke, 0, f->sealed, f->text, BLOCK + n);
+    mac(f->mac, ki, f->text, BLOCK + n, tag);
+}
+
+static void encrypt_kept(struct floor *f, size_t n)
+{
+    draw(f, f->text, BLOCK);
+    mac(f->kept_mac, NULL, f->text, BLOCK + n, f->sealed + BLOCK + n);
+    run_cipher(f->kept_cipher, NULL, NULL, 1, f->text, f->sealed, BLOCK + n);
+}
+
+static void decrypt_kept(struct floor *f, size_t n)
+{
+    uint8_t tag[20];
+
+    run_cipher(f->kept_decipher, NULL, NULL, 0, f->sealed, f->text, BLOCK + n);
+    mac(f->kept_mac, NULL, f->text, BLOCK + n, tag);
+}
+
+/* ---- look-ups ---- */
+
+static uint32_t next_user(struct floor *f)
+{
+    f->chance ^= f->chance << 13;
+    f->chance ^= f->chance >> 7;
+    f->chance ^= f->chance << 17;
+    return (uint32_t)(f->chance % f->users);
+}
+
+static void look_up(struct floor *f, uint8_t key[KEY_N])
+{
+    uint32_t i = next_user(f);
+    MDB_val k = {sizeof i, &i}, v;
+
+    must(mdb_get(f->txn, f->dbi, &k, &v) == 0, "a record is missing");
+    memcpy(key, v.mv_data, KEY_N);
+}
+
+static void fill_database(struct floor *f, const char *dir)
+{
+    MDB_txn *t;
+    uint8_t record[RECORD];
+
+    must(mdb_env_create(&f->env) == 0 && mdb_env_set_mapsize(f->env, (size_t)4 << 30) == 0 &&
+             mdb_env_open(f->env, dir, MDB_NOSYNC, 0600) == 0 && mdb_txn_begin(f->env, NULL, 0, &t) == 0 &&
+             mdb_dbi_open(t, NULL, MDB_INTEGERKEY, &f->dbi) == 0,
+         "database");
+    for (uint32_t i = 0; i < f->users; i++) {
+        MDB_val k = {sizeof i, &i}, v = {sizeof record, record};
+
+        draw(f, record, sizeof record);
+        must(mdb_put(t, f->dbi, &k, &v, 0) == 0, "database is full");
+    }
+    must(mdb_txn_commit(t) == 0 && mdb_txn_begin(f->env, NULL, MDB_RDONLY, &f->txn) == 0, "database");
+}
+
+/* ---- the exchanges ---- */
+
+static size_t do_echo(struct floor *f)
+{
+    (void)f;
+    return N_ERROR;
+}
+
+/* Client: timestamp (usage 1), checksum over the request (56), reply (3). krbtgt: ticket (2). */
+static size_t do_as(struct floor *f)
+{
+    uint8_t client[KEY_N], session[KEY_N];
+
+    look_up(f, client);
+    load_base(f, client);
+    decrypt_new(f, 1, N_TIMESTAMP);
+    draw(f, session, sizeof session);
+    encrypt_kept(f, N_TICKET_PART);
+    checksum(f, 56, N_AS_REQ);
+    encrypt_new(f, 3, N_REPLY_PART);
+    return N_AS_REP;
+}
+
+/* krbtgt: the TGT (2). Session key: authenticator (7), checksum over the body (6). Service: its ticket (2).
+ * Subkey: reply (9). */
+static size_t do_tgs(struct floor *f)
+{
+    uint8_t client[KEY_N], service[KEY_N], session[KEY_N];
+
+    decrypt_kept(f, N_TICKET_PART);
+    load_base(f, f->text);
+    decrypt_new(f, 7, N_AUTHENTICATOR);
+    checksum(f, 6, N_TGS_BODY);
+    look_up(f, client);
+    look_up(f, service);
+    draw(f, session, sizeof session);
+    load_base(f, service);
+    encrypt_new(f, 2, N_TICKET_PART);
+    load_base(f, session);
+    encrypt_new(f, 9, N_REPLY_PART);
+    return N_TGS_REP;
+}
+
+typedef size_t exchange_fn(struct floor *f);
+
+static void init(struct floor *f)
+{
+    static const uint8_t key[KEY_N] = {7}, zero[BLOCK];
+    OSSL_PARAM digest[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA1"}, 0),
+                           OSSL_PARAM_construct_end()};
+    uint8_t none[KEY_N] = {0};
+
+    f->cts = EVP_CIPHER_fetch(NULL, "AES-256-CBC-CTS", NULL);
+    f->cbc = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+    f->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    f->derive = EVP_CIPHER_CTX_new();
+    f->cipher = EVP_CIPHER_CTX_new();
+    f->kept_cipher = EVP_CIPHER_CTX_new();
+    f->kept_decipher = EVP_CIPHER_CTX_new();
+    f->mac = EVP_MAC_CTX_new(f->hmac);
+    f->kept_mac = EVP_MAC_CTX_new(f->hmac);
+    must(f->cts && f->cbc && f->mac && f->kept_mac && EVP_MAC_init(f->mac, none, KEY_N, digest) &&
+             EVP_MAC_init(f->kept_mac, key, KEY_N, digest) &&
+             EVP_CipherInit_ex2(f->kept_cipher, f->cts, key, zero, 1, NULL) &&
+             EVP_CipherInit_ex2(f->kept_decipher, f->cts, key, zero, 0, NULL),
+         "OpenSSL");
+    f->chance = 88172645463325252u;
+}
+
+static int listen_on(uint16_t port)
+{
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    must(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0, "cannot bind");
+    return fd;
+}
+
+_Noreturn static void serve(struct floor *f, int fd, exchange_fn *exchange)
+{
+    static uint8_t in[65536];
+
+    for (;;) {
+        struct sockaddr_in from;
+        socklen_t n = sizeof from;
+
+        if (recvfrom(fd, in, sizeof in, 0, (struct sockaddr *)&from, &n) < 0)
+            continue;
+        sendto(fd, f->sealed, exchange(f), 0, (struct sockaddr *)&from, n);
+    }
+}
+
+/* Without a socket, for micro-benchmarks and callgrind. */
+static void spin(struct floor *f, exchange_fn *exchange, unsigned long count)
+{
+    while (count--)
+        exchange(f);
+}
+
+_Noreturn static void usage(void)
+{
+    fputs("usage: bench-floor --kind echo|as|tgs --dir DIRECTORY [--users N] (--port PORT | --spin COUNT)\n",
+          stderr);
+    exit(2);
+}
+
+static exchange_fn *find_exchange(const char *name)
+{
+    static const struct {
+        const char *name;
+        exchange_fn *fn;
+    } known[] = {
+        {"echo", do_echo},
+        {"as",   do_as  },
+        {"tgs",  do_tgs },
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].fn;
+    usage();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"kind",  1, NULL, 'k'},
+        {"dir",   1, NULL, 'd'},
+        {"users", 1, NULL, 'u'},
+        {"port",  1, NULL, 'p'},
+        {"spin",  1, NULL, 's'},
+        {NULL,    0, NULL, 0  },
+    };
+    static struct floor f = {.users = 10};
+    exchange_fn *exchange = NULL;
+    const char *dir = NULL;
+    unsigned long port = 0, count = 0;
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1)
+        switch (letter) {
+        case 'k':
+            exchange = find_exchange(optarg);
+            break;
+        case 'd':
+            dir = optarg;
+            break;
+        case 'u':
+            f.users = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'p':
+            port = strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            count = strtoul(optarg, NULL, 10);
+            break;
+        default:
+            usage();
+        }
+    if (!exchange || !dir || f.users == 0 || (port == 0) == (count == 0) || port > 65535)
+        usage();
+    init(&f);
+    fill_database(&f, dir);
+    if (count == 0)
+        serve(&f, listen_on((uint16_t)port), exchange);
+    spin(&f, exchange, count);
+    return 0;
+}

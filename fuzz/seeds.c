@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* Writes first corpora: real messages, made by the message tables and the null backend. fuzz/run --grow adds
+ * what the fuzzer finds from there. */
+#include "world.h"
+
+#include "bytes/walk.h"
+#include "krb/keytab.h"
+#include "requests.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { VALUES = 4, ROOM = 1 << 20, STRUCT_MAX = 1024 };
+
+static const char *root;
+static uint8_t scratch[BENCH_SCRATCH], block[ROOM], out_block[ROOM];
+
+_Noreturn static void die(const char *what, const struct sp_err *e)
+{
+    fprintf(stderr, "fuzz-seeds: %s%s%s\n", what, e ? ": " : "", e ? e->text : "");
+    exit(1);
+}
+
+static void save(const char *target, const char *name, struct sp_span a, struct sp_span b)
+{
+    char path[4096];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", root, target);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/%s/%s", root, target, name);
+    f = fopen(path, "wb");
+    if (!f || fwrite(a.p, 1, a.n, f) != a.n || fwrite(b.p, 1, b.n, f) != b.n || fclose(f) != 0)
+        die(path, NULL);
+}
+
+static void seed_messages(void)
+{
+    static _Alignas(16) uint8_t value[STRUCT_MAX];
+    struct sp_rng_fixed rng;
+    char name[64];
+
+    sp_rng_fixed_init(&rng, 3);
+    for (unsigned t = 0; t < KRB_TYPE_COUNT; t++)
+        for (unsigned i = 0; i < VALUES; i++) {
+            uint8_t first = (uint8_t)(t | (i % 2 ? 0x80 : 0));
+            struct sp_err e = {0};
+            struct sp_arena mem;
+            struct sp_span der;
+
+            sp_arena_init(&mem, block, sizeof block);
+            if (!sp_type_generate(krb_type_table((enum krb_type)t), &rng.rng, &mem, value, &e) ||
+                !krb_put((enum krb_type)t, value, out_block, sizeof out_block, &der, &e))
+                die(krb_type_name((enum krb_type)t), &e);
+            if (der.n > 1500)
+                continue;
+            snprintf(name, sizeof name, "%s-%u", krb_type_name((enum krb_type)t), i);
+            save("messages", name, sp_span(&first, 1), der);
+        }
+}
+
+static void seed_names(void)
+{
+    static const char *const names[] = {
+        "alice",
+        "alice@BENCH.TEST",
+        "svc/0001",
+        "cifs/nas1.example",
+        "alice\\@corp.example@BENCH.TEST",
+        "NAS1$",
+        "a\\/b/c\\\\",
+        "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p",
+        "J\xc3\xbcrgen",
+        "x\\ty\\nz\\bw\\0",
+        "",
+        "@",
+        "/",
+        "aes256-cts-hmac-sha1-96",
+        "18",
+        "\xff\xfe",
+        "alice@bench.test@BENCH.TEST",
+    };
+    char name[16];
+
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        save("names", name, sp_str(names[i]), sp_span("", 0));
+    }
+}
+
+static void seed_keytab(void)
+{
+    static const uint8_t key[32] = {1, 2, 3};
+    struct sp_span parts[2] = {SP_LIT("svc"), SP_LIT("0001")};
+    struct krb_keytab_entry v[2] = {
+        {{NT_SRV_INST, {parts, 2}},  SP_LIT("BENCH.TEST"), FUZZ_NOW_S, 2,   18, {key, 32}},
+        {{NT_PRINCIPAL, {parts, 1}}, SP_LIT("BENCH.TEST"), FUZZ_NOW_S, 300, 17, {key, 16}},
+    };
+    struct krb_keytab kt = {v, 2};
+    struct sp_err e = {0};
+    size_t n = 0;
+
+    if (!krb_put_keytab(&kt, out_block, sizeof out_block, &n, &e))
+        die("keytab", &e);
+    save("keytab", "two", sp_span(out_block, n), sp_span("", 0));
+    save("keytab", "cut", sp_span(out_block, n - 3), sp_span("", 0));
+}
+
+/* Seals of zeros, so that whatever the fuzzer does to the TLVs still opens. */
+static void seed_records(struct fuzz_world *w)
+{
+    static const uint8_t master[32] = {1};
+
+    for (uint64_t id = 1; id <= FUZZ_USERS + FUZZ_SERVICES + 2; id++) {
+        struct store_account a;
+        struct sp_err e = {0};
+        char name[16];
+        size_t n = 0;
+
+        if (!w->kdc.accounts->find_id(w->kdc.accounts, id, &w->mem, &a, &e))
+            die("account", &e);
+        a.id = 1;
+        a.comment = id % 2 ? SP_LIT("comment") : (struct sp_span){0};
+        a.life_s = (int32_t)id;
+        if (!store_seal(w->kdc.crypto, master, w->env.rng, &a, out_block, STORE_RECORD_MAX, &n, &e))
+            die("record", &e);
+        memset(out_block + n - 16, 0, 16);
+        snprintf(name, sizeof name, "account-%u", (unsigned)id);
+        save("record", name, sp_span(out_block, n), sp_span("", 0));
+    }
+}
+
+static void seed_framing(void)
+{
+    static const uint8_t two[] = {3, 0, 0, 0, 2, 'a', 'b', 0, 0, 0, 1, 'c'}, high[] = {1, 0x80, 0, 0, 1, 'x'},
+                         empty[] = {0, 0, 0, 0, 0}, cut[] = {2, 0, 0, 0, 9, 'x'};
+
+    save("framing", "two", sp_span(two, sizeof two), sp_span("", 0));
+    save("framing", "high-bit", sp_span(high, sizeof high), sp_span("", 0));
+    save("framing", "empty", sp_span(empty, sizeof empty), sp_span("", 0));
+    save("framing", "cut", sp_span(cut, sizeof cut), sp_span("", 0));
+}
+
+/* ---- exchanges ---- */
+
+static struct sp_span framed(uint8_t flags, struct sp_span request, uint8_t head[3])
+{
+    head[0] = flags;
+    head[1] = (uint8_t)(request.n >> 8);
+    head[2] = (uint8_t)request.n;
+    return sp_span(head, 3);
+}
+
+static void save_request(const char *name, uint8_t flags, struct sp_span request)
+{
+    uint8_t head[3];
+
+    save("kdc", name, framed(flags, request, head), request);
+}
+
+static struct bench_request make(struct bench_maker *m, enum bench_kind kind, uint32_t user, uint32_t service,
+                                 struct sp_arena *mem)
+{
+    struct bench_request r;
+    struct sp_err e = {0};
+
+    if (!bench_make(m, kind, user, service, mem, &r, &e))
+        die("request", &e);
+    return r;
+}
+
+/* The KDC's answer to it; the ticket goes into tgt. */
+static void exchange(struct fuzz_world *w, const struct bench_request *r, struct sp_arena *mem,
+                     struct bench_tgt *tgt)
+{
+    struct kdc_request q = fuzz_request(r->bytes, FUZZ_NEAR | KDC_TCP);
+    struct kdc_actions out = {0};
+    struct sp_err e = {0};
+
+    sp_arena_reset(&w->mem);
+    kdc_step(&w->kdc, w->env, &q, &w->mem, &out);
+    if (!bench_check(w->kdc.crypto, r, out.reply, mem, tgt, &e))
+        die("no ticket for a seed", &e);
+}
+
+static void seed_as(struct bench_maker *m, struct sp_arena *mem)
+{
+    char name[64];
+
+    for (uint32_t user = 1; user <= FUZZ_USERS + 1; user++) {
+        snprintf(name, sizeof name, "as-plain-%u", user);
+        save_request(name, FUZZ_NEAR | (uint8_t)(user % 4), make(m, BENCH_AS_PLAIN, user, 1, mem).bytes);
+        snprintf(name, sizeof name, "as-ts-%u", user);
+        save_request(name, FUZZ_NEAR | (uint8_t)(user % 4), make(m, BENCH_AS_TS, user, 1, mem).bytes);
+    }
+    save_request("as-far", KDC_UDP, make(m, BENCH_AS_TS, 1, 1, mem).bytes);
+    save_request("as-late", FUZZ_NEAR | FUZZ_LATER, make(m, BENCH_AS_TS, 1, 1, mem).bytes);
+    save_request("as-little", FUZZ_NEAR | FUZZ_LITTLE, make(m, BENCH_AS_TS, 1, 1, mem).bytes);
+}
+
+static void seed_tgs(struct fuzz_world *w, struct bench_maker *m, struct sp_arena *mem)
+{
+    static const uint32_t users[] = {FUZZ_PLAIN, FUZZ_ADMIN, FUZZ_RENEWING};
+    char name[64];
+
+    for (uint32_t i = 0; i < sizeof users / sizeof *users; i++) {
+        struct bench_request as = make(m, BENCH_AS_TS, users[i], 1, mem);
+
+        exchange(w, &as, mem, &m->tgt[i]);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        for (uint32_t service = 1; service <= FUZZ_SERVICES + 1; service++) {
+            snprintf(name, sizeof name, "tgs-%u-%u", i, service);
+            save_request(name, FUZZ_NEAR | (uint8_t)(service % 4), make(m, BENCH_TGS, i, service, mem).bytes);
+        }
+}
+
+/* The same AS-REQ with another service name. */
+static struct sp_span renamed(struct sp_span request, struct sp_span sname[2], struct sp_arena *mem)
+{
+    struct krb_kdc_req req;
+    struct sp_err e = {0};
+    struct sp_span out;
+
+    if (!krb_get(KRB_AS_REQ, request, KRB_STRICT, mem, &req, &e))
+        die("AS-REQ", &e);
+    req.body.sname.parts = (struct sp_spans){sname, 2};
+    if (!krb_make(KRB_AS_REQ, &req, mem, &out, &e))
+        die("AS-REQ", &e);
+    return out;
+}
+
+static struct sp_span sealed(struct fuzz_world *w, const struct sp_key *key, uint32_t usage,
+                             struct sp_span plain, struct sp_arena *mem, struct krb_enc *enc)
+{
+    struct sp_err e = {0};
+    size_t n = crypto_cipher_n(key->etype, plain.n);
+    uint8_t *p = sp_alloc(mem, n, &e);
+
+    if (!p || !crypto_encrypt(w->kdc.crypto, key, usage, w->env.rng, plain, p, &n, &e))
+        die("encrypt", &e);
+    *enc = (struct krb_enc){.etype = key->etype, .cipher = sp_span(p, n)};
+    return enc->cipher;
+}
+
+static struct sp_span made(enum krb_type t, const void *m, struct sp_arena *mem)
+{
+    struct sp_err e = {0};
+    struct sp_span out;
+
+    if (!krb_make(t, m, mem, &out, &e))
+        die(krb_type_name(t), &e);
+    return out;
+}
+
+static struct sp_span ap_req(struct fuzz_world *w, const struct bench_tgt *t, const struct sp_key *subkey,
+                             struct sp_arena *mem)
+{
+    char name[BENCH_NAME_MAX];
+    struct sp_span cname[1] = {bench_user_name(t->user, name)};
+    struct krb_authenticator a = {
+        .has = KRB_BIT(6) | KRB_BIT(7),
+        .vno = 5,
+        .crealm = SP_LIT(BENCH_REALM),
+        .cname = {NT_PRINCIPAL,  {cname, 1}            },
+        .ctime = FUZZ_NOW_S,
+        .subkey = {subkey->etype, {subkey->b, subkey->n}},
+        .seq = 5,
+    };
+    struct krb_ap_req ap = {.pvno = 5, .msg_type = 14};
+    struct sp_err e = {0};
+
+    sealed(w, &t->session, KU_AP_REQ_AUTH, made(KRB_AUTHENTICATOR, &a, mem), mem, &ap.authenticator);
+    if (!krb_get(KRB_TICKET, sp_span(t->ticket, t->ticket_n), KRB_STRICT, mem, &ap.ticket, &e))
+        die("ticket", &e);
+    return made(KRB_AP_REQ, &ap, mem);
+}
+
+static struct sp_span priv(struct fuzz_world *w, const struct sp_key *key, struct sp_span data,
+                           struct sp_arena *mem)
+{
+    static const uint8_t address[4] = {192, 0, 2, 7};
+    struct krb_enc_priv part = {
+        .has = KRB_BIT(3), .user_data = data, .seq = 5, .saddr = {2, {address, 4}}
+    };
+    struct krb_priv p = {.pvno = 5, .msg_type = 21};
+
+    sealed(w, key, KU_PRIV, made(KRB_ENC_PRIV, &part, mem), mem, &p.enc);
+    return made(KRB_PRIV, &p, mem);
+}
+
+static void put16(uint8_t *p, size_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static void save_kpasswd(const char *name, unsigned version, struct sp_span ap, struct sp_span p)
+{
+    uint8_t head[2 + 6] = {FUZZ_NEAR | KDC_TCP, 0};
+
+    put16(head + 2, 6 + ap.n + p.n);
+    put16(head + 4, version);
+    put16(head + 6, ap.n);
+    memcpy(out_block, head, sizeof head);
+    memcpy(out_block + sizeof head, ap.p, ap.n);
+    save("kpasswd", name, sp_span(out_block, sizeof head + ap.n), p);
+}
+
+static void seed_kpasswd_of(struct fuzz_world *w, struct bench_maker *m, uint32_t user, struct sp_arena *mem)
+{
+    struct sp_span service[2] = {SP_LIT("kadmin"), SP_LIT("changepw")}, target[1] = {SP_LIT("user000001")};
+    struct krb_change_passwd set = {
+        .has = KRB_BIT(1) | KRB_BIT(2),
+        .newpasswd = SP_LIT("a new password"),
+        .targname = {NT_PRINCIPAL, {target, 1}},
+        .targrealm = SP_LIT(BENCH_REALM)
+    };
+    struct bench_request as = make(m, BENCH_AS_TS, user, 1, mem);
+    struct sp_key subkey = {.n = 32, .etype = 18, .b = {9}};
+    struct bench_tgt t;
+    char name[32];
+
+    as.bytes = renamed(as.bytes, service, mem);
+    exchange(w, &as, mem, &t);
+    snprintf(name, sizeof name, "change-%u", user);
+    save_kpasswd(name, 1, ap_req(w, &t, &subkey, mem), priv(w, &subkey, SP_LIT("a new password"), mem));
+    snprintf(name, sizeof name, "set-%u", user);
+    save_kpasswd(name, 0xff80, ap_req(w, &t, &subkey, mem),
+                 priv(w, &subkey, made(KRB_CHANGE_PASSWD, &set, mem), mem));
+}
+
+int main(int argc, char **argv)
+{
+    struct fuzz_world *w = fuzz_world();
+    struct bench_maker m = {.crypto = w->kdc.crypto, .env = w->env, .scratch = scratch};
+    static uint8_t keep_block[4 << 20];
+    struct sp_arena keep;
+
+    if (argc != 2) {
+        fputs("usage: fuzz-seeds DIRECTORY\n", stderr);
+        return 2;
+    }
+    root = argv[1];
+    mkdir(root, 0777);
+    sp_arena_init(&keep, keep_block, sizeof keep_block);
+    seed_messages();
+    seed_names();
+    seed_keytab();
+    seed_records(w);
+    seed_framing();
+    seed_as(&m, &keep);
+    seed_tgs(w, &m, &keep);
+    seed_kpasswd_of(w, &m, FUZZ_PLAIN, &keep);
+    seed_kpasswd_of(w, &m, FUZZ_PASSWORD_EXPIRED, &keep);
+    seed_kpasswd_of(w, &m, FUZZ_ADMIN, &keep);
+    return 0;
+}

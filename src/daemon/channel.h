@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* What keeper and workers say to each other. Both are the same file on disk (/proc/self/exe), so plain
+ * structs are the wire. Keeper to worker: SETUP (descriptor: the shared mapping), RECORDS (descriptor: where
+ * record lines go), DOOR_OPEN (descriptor: the socket) for each, START; then DOOR_OPEN, DOOR_CLOSE, CONFIG,
+ * VERDICT as they come; STOP. Worker to keeper: READY or FAILED; then CHANGE, ACTIVITY. */
+#ifndef SP_DAEMON_CHANNEL_H
+#define SP_DAEMON_CHANNEL_H
+
+#include "admin/admin.h"
+
+#define CHANNEL_FD 3 /* a worker's end of the pair, after exec */
+#define CHANNEL_ALIASES_MAX 64
+#define CHANNEL_ROWS_MAX 512 /* activity rows in one message */
+#define WORKERS_MAX 256
+
+enum channel_type {
+    CHANNEL_SETUP = 1,
+    CHANNEL_RECORDS,
+    CHANNEL_DOOR_OPEN,
+    CHANNEL_DOOR_CLOSE,
+    CHANNEL_START,
+    CHANNEL_CONFIG,
+    CHANNEL_VERDICT,
+    CHANNEL_STOP,
+    CHANNEL_READY,
+    CHANNEL_FAILED,
+    CHANNEL_CHANGE,
+    CHANNEL_ACTIVITY,
+};
+
+/* A configuration that can travel: admin_config's realm spans point into the text beside them. */
+struct channel_config {
+    struct admin_config config;
+    char realm[256];
+    char alias[CHANNEL_ALIASES_MAX][256];
+    struct sp_span spans[CHANNEL_ALIASES_MAX];
+    uint32_t alias_count;
+};
+void channel_copy_config(struct channel_config *to, const struct admin_config *from);
+/* After it arrived, or was copied as bytes. */
+void channel_link_config(struct channel_config *c);
+
+struct channel_setup {
+    enum channel_type type;
+    uint32_t worker;
+    uint64_t shared_n; /* bytes of the mapping */
+    uint8_t master[32];
+    char state[4200];
+    bool sandbox;
+    struct channel_config config;
+};
+
+enum door_kind { DOOR_UDP, DOOR_TCP, DOOR_UNIX };
+enum door_service { DOOR_KDC, DOOR_KPASSWD, DOOR_EITHER };
+struct channel_door { /* OPEN and CLOSE */
+    enum channel_type type;
+    uint32_t id;
+    enum door_kind kind;
+    enum door_service service;
+};
+
+struct channel_new_config {
+    enum channel_type type;
+    struct channel_config config;
+};
+
+struct channel_change {
+    enum channel_type type;
+    uint32_t slot;
+    uint64_t serial; /* of the pending entry: slots are used again */
+    struct admin_change change;
+};
+
+struct channel_verdict {
+    enum channel_type type;
+    uint32_t slot;
+    uint64_t serial;
+    uint16_t result;
+    char text[256];
+};
+
+struct channel_activity {
+    enum channel_type type;
+    uint32_t count;
+    struct lmdb_activity_row rows[CHANNEL_ROWS_MAX];
+};
+
+struct channel_failed {
+    enum channel_type type;
+    char text[200];
+};
+
+struct channel_plain { /* READY, START, STOP, RECORDS */
+    enum channel_type type;
+};
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/* The workers: started by exec of this same program, told what they need, started again when they die. */
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/keeper.h"
+#include "net/pass.h"
+
+#define LONG_LIVED_US 10000000 /* a worker that lived so long is started again at once */
+#define BACKOFF_MAX_US 10000000
+
+static int64_t now_us(void)
+{
+    return admin_env().mono_us;
+}
+
+/* ---- what workers say ---- */
+
+static void heard(struct crew_member *m, const void *buf, size_t n)
+{
+    const struct channel_plain *plain = buf;
+
+    if (n >= sizeof *plain && plain->type == CHANNEL_READY) {
+        m->state = CREW_READY;
+        keeper_worker_ready(m->keeper);
+    } else if (n == sizeof(struct channel_failed) && plain->type == CHANNEL_FAILED) {
+        const struct channel_failed *f = buf;
+        keeper_say(m->keeper, "worker-failed", "worker %u: %s", m->index, f->text);
+        (void)sp_fail(&m->keeper->fatal, SP_EBACKEND, 0, "worker %u: %.120s", m->index, f->text);
+    } else if (n == sizeof(struct channel_change) && plain->type == CHANNEL_CHANGE) {
+        keeper_change(m->keeper, m->index, buf);
+    } else if (n == sizeof(struct channel_activity) && plain->type == CHANNEL_ACTIVITY) {
+        keeper_count(m->keeper, buf);
+    }
+}
+
+static void stop_watching(struct crew_member *m, struct net_watch *w)
+{
+    if (w->fd < 0)
+        return;
+    net_loop_remove(&m->keeper->loop, w);
+    (void)close(w->fd);
+    w->fd = -1;
+}
+
+static void channel_ready(struct net_watch *w, uint32_t events)
+{
+    static _Alignas(16) uint8_t buf[NET_PASS_MAX];
+    struct crew_member *m = w->owner;
+    int fd;
+    long n = net_receive(w->fd, buf, sizeof buf, &fd);
+
+    (void)events;
+    if (fd >= 0)
+        (void)close(fd); /* workers have nothing to give */
+    if (n == 0)
+        stop_watching(m, w);
+    if (n <= 0)
+        return;
+    heard(m, buf, (size_t)n);
+    if (((struct channel_plain *)buf)->type == CHANNEL_CHANGE)
+        sp_wipe(buf, (size_t)n);
+}
+
+static void records_ready(struct net_watch *w, uint32_t events)
+{
+    static uint8_t buf[NET_PASS_MAX];
+    struct crew_member *m = w->owner;
+    int fd;
+    long n = net_receive(w->fd, buf, sizeof buf, &fd);
+
+    (void)events;
+    if (fd >= 0)
+        (void)close(fd);
+    if (n == 0)
+        stop_watching(m, w);
+    else if (n > 0)
+        sink_write(&m->keeper->sink, sp_span(buf, (size_t)n));
+}
+
+/* ---- telling ---- */
+
+static bool tell(struct crew_member *m, const void *p, size_t n, int fd)
+{
+    return m->channel.fd >= 0 && net_send(m->channel.fd, sp_span(p, n), fd);
+}
+
+static bool tell_setup(struct crew_member *m)
+{
+    static struct channel_setup s;
+    struct keeper *k = m->keeper;
+    bool ok;
+
+    s = (struct channel_setup){
+        .type = CHANNEL_SETUP, .worker = m->index, .shared_n = k->shared_n, .sandbox = true};
+#ifdef SP_TESTING
+    s.sandbox = !getenv("SALLYPORT_NO_SANDBOX");
+#endif
+    memcpy(s.master, k->master, sizeof s.master);
+    (void)snprintf(s.state, sizeof s.state, "%s", k->paths.state);
+    s.config = k->config;
+    ok = tell(m, &s, sizeof s, k->shared_fd);
+    sp_wipe(&s, sizeof s);
+    return ok;
+}
+
+static bool tell_beginning(struct crew_member *m, int records_fd)
+{
+    struct channel_plain records = {CHANNEL_RECORDS}, start = {CHANNEL_START};
+    struct keeper *k = m->keeper;
+
+    if (!tell_setup(m) || !tell(m, &records, sizeof records, records_fd))
+        return false;
+    for (uint32_t i = 0; i < KEEPER_DOORS_MAX; i++)
+        if (k->doors[i].open && !tell(m, &k->doors[i].info, sizeof k->doors[i].info, k->doors[i].fd))
+            return false;
+    return tell(m, &start, sizeof start, -1);
+}
+
+void crew_tell(struct keeper *k, struct sp_span message)
+{
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (k->crew[i].state == CREW_STARTING || k->crew[i].state == CREW_READY)
+            (void)tell(&k->crew[i], message.p, message.n, -1);
+}
+
+void crew_tell_door(struct keeper *k, const struct channel_door *info, int fd)
+{
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (k->crew[i].state == CREW_STARTING || k->crew[i].state == CREW_READY)
+            (void)tell(&k->crew[i], info, sizeof *info, fd);
+}
+
+/* ---- starting ---- */
+
+/* Everything of ours is close-on-exec; the worker gets its end of the pair as CHANNEL_FD and asks for the
+ * rest through it. */
+static int spawn(int channel_fd, pid_t *pid)
+{
+    char *argv[] = {(char[]){"sallyportd"}, (char[]){"--kdc-worker"}, NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    int why;
+
+    (void)sigemptyset(&none);
+    (void)posix_spawn_file_actions_init(&files);
+    (void)posix_spawn_file_actions_adddup2(&files, channel_fd, CHANNEL_FD);
+    (void)posix_spawnattr_init(&attr);
+    (void)posix_spawnattr_setsigmask(&attr, &none);
+    (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+    why = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, environ);
+    (void)posix_spawnattr_destroy(&attr);
+    (void)posix_spawn_file_actions_destroy(&files);
+    return why;
+}
+
+static bool watch_both(struct crew_member *m, int channel_fd, int records_fd, struct sp_err *e)
+{
+    m->channel = (struct net_watch){.fd = channel_fd, .ready = channel_ready, .owner = m};
+    m->records = (struct net_watch){.fd = records_fd, .ready = records_ready, .owner = m};
+    return net_loop_add(&m->keeper->loop, &m->channel, EPOLLIN, e) &&
+           net_loop_add(&m->keeper->loop, &m->records, EPOLLIN, e);
+}
+
+static void wait_and_retry(struct crew_member *m, int64_t now)
+{
+    int64_t wait = m->failures == 0 ? 0 : 100000LL << (m->failures < 8 ? m->failures - 1 : 7);
+
+    m->state = CREW_WAITING;
+    m->pid = 0;
+    m->restart_us = now + (wait < BACKOFF_MAX_US ? wait : BACKOFF_MAX_US);
+}
+
+static void could_not_start(struct crew_member *m, const struct sp_err *e)
+{
+    keeper_say(m->keeper, "worker-failed", "worker %u cannot be started: %s", m->index, e->text);
+    if (m->keeper->fatal.kind == SP_OK)
+        m->keeper->fatal = *e;
+    stop_watching(m, &m->channel);
+    stop_watching(m, &m->records);
+    m->failures++;
+    wait_and_retry(m, now_us());
+}
+
+static void start(struct crew_member *m)
+{
+    int channel[2] = {-1, -1}, records[2] = {-1, -1}, why;
+    struct sp_err e = {0};
+
+    m->channel.fd = m->records.fd = -1;
+    m->started_us = now_us();
+    m->state = CREW_STARTING;
+    if (net_make_pair(channel, &e) && net_make_pair(records, &e) &&
+        watch_both(m, channel[0], records[0], &e)) {
+        why = spawn(channel[1], &m->pid);
+        if (why != 0)
+            (void)sp_fail(&e, SP_EBACKEND, why, "exec: %s", strerror(why));
+        else if (!tell_beginning(m, records[1]))
+            (void)kill(m->pid, SIGKILL); /* crew_reap starts another */
+    }
+    if (channel[1] >= 0)
+        (void)close(channel[1]);
+    if (records[1] >= 0)
+        (void)close(records[1]);
+    if (!sp_ok(&e))
+        could_not_start(m, &e);
+}
+
+void crew_resize(struct keeper *k, uint32_t wanted)
+{
+    struct channel_plain stop = {CHANNEL_STOP};
+
+    for (uint32_t i = 0; i < WORKERS_MAX; i++) {
+        struct crew_member *m = &k->crew[i];
+        if (i < wanted && m->state == CREW_NONE) {
+            *m = (struct crew_member){.keeper = k, .index = i};
+            start(m);
+        } else if (i >= wanted && m->state == CREW_WAITING) {
+            m->state = CREW_NONE;
+        } else if (i >= wanted && (m->state == CREW_READY || m->state == CREW_STARTING)) {
+            (void)tell(m, &stop, sizeof stop, -1);
+            m->state = CREW_STOPPING;
+        }
+    }
+}
+
+/* ---- ending ---- */
+
+/* What it still wrote: everything up to the end of the pair. */
+static void drain(struct crew_member *m)
+{
+    for (int i = 0; i < 64 && m->records.fd >= 0; i++)
+        records_ready(&m->records, 0);
+}
+
+static void describe_end(struct crew_member *m, int status)
+{
+    if (WIFSIGNALED(status))
+        keeper_say(m->keeper, "worker-restart", "worker %u (pid %d) was ended by signal %d (%s)", m->index,
+                   (int)m->pid, WTERMSIG(status),
+                   WTERMSIG(status) == SIGSYS ? "the sandbox" : strsignal(WTERMSIG(status)));
+    else
+        keeper_say(m->keeper, "worker-restart", "worker %u (pid %d) ended with status %d", m->index,
+                   (int)m->pid, WEXITSTATUS(status));
+}
+
+static void ended(struct crew_member *m, int status)
+{
+    int64_t now = now_us();
+    bool expected = m->state == CREW_STOPPING;
+
+    drain(m);
+    stop_watching(m, &m->channel);
+    stop_watching(m, &m->records);
+    if (expected) {
+        m->state = CREW_NONE;
+        m->pid = 0;
+        return;
+    }
+    describe_end(m, status);
+    if (!m->keeper->announced)
+        (void)sp_fail(&m->keeper->fatal, SP_EBACKEND, 0, "worker %u ended before it was ready", m->index);
+    m->failures = now - m->started_us > LONG_LIVED_US ? 0 : m->failures + 1;
+    wait_and_retry(m, now);
+}
+
+void crew_reap(struct keeper *k)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (uint32_t i = 0; i < WORKERS_MAX; i++)
+            if (k->crew[i].pid == pid)
+                ended(&k->crew[i], status);
+}
+
+void crew_tick(struct keeper *k, int64_t mono_us)
+{
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (k->crew[i].state == CREW_WAITING && k->crew[i].restart_us <= mono_us)
+            start(&k->crew[i]);
+}
+
+uint32_t crew_count(const struct keeper *k, enum crew_state state)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        count += k->crew[i].state == state;
+    return count;
+}

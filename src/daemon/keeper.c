@@ -1,0 +1,685 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/keeper.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/notify.h"
+#include "net/pass.h"
+#include "net/sandbox.h"
+
+#define ACTIVITY_MAX 32768 /* accounts that were active within a second */
+#define STOP_PATIENCE_US 5000000
+#define LOCK_PATIENCE_MS 3000 /* a command may hold the instance for a moment */
+
+_Static_assert(sizeof(struct channel_setup) <= NET_PASS_MAX &&
+                   sizeof(struct channel_activity) <= NET_PASS_MAX,
+               "a message fits");
+
+/* ---- saying ---- */
+
+void keeper_say(struct keeper *k, const char *event, const char *fmt, ...)
+{
+    char said[600], line[4096];
+    struct sp_text t = sp_text(line, sizeof line);
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(said, sizeof said, fmt, args);
+    va_end(args);
+    sp_text_str(&t, "{\"ts\":\"");
+    sp_text_iso_us(&t, admin_env().wall_us);
+    sp_text_fmt(&t, "\",\"event\":\"%s\",\"text\":\"", event);
+    sp_text_json(&t, sp_str(said));
+    sp_text_str(&t, "\"}\n");
+    if (!t.cut)
+        sink_write(&k->sink, sp_span(line, t.n));
+    (void)fprintf(stderr, "sallyportd: %s\n", said);
+}
+
+void keeper_worker_ready(struct keeper *k)
+{
+    char doors[4096];
+    struct sp_text t = sp_text(doors, sizeof doors);
+
+    if (k->announced || crew_count(k, CREW_STARTING) + crew_count(k, CREW_WAITING) > 0)
+        return;
+    k->announced = true;
+    doors_text(k, &t);
+    keeper_say(k, "start", "ready, realm %s, listening on %s", k->config.realm, doors);
+    if (!k->config.config.kdc.guess_limits)
+        keeper_say(k, "start",
+                   "GUESS LIMITS ARE OFF ([kdc] guess-limits): anybody may try passwords without end");
+    (void)net_notify("READY=1\nSTATUS=serving");
+}
+
+void keeper_describe(struct keeper *k, cJSON *status)
+{
+    char doors[4096];
+    struct sp_text t = sp_text(doors, sizeof doors);
+    cJSON *d = cJSON_CreateObject();
+
+    doors_text(k, &t);
+    (void)cJSON_AddNumberToObject(d, "pid", getpid());
+    (void)cJSON_AddNumberToObject(d, "workers", crew_count(k, CREW_READY));
+    (void)cJSON_AddNumberToObject(d, "workers_down",
+                                  crew_count(k, CREW_WAITING) + crew_count(k, CREW_STARTING));
+    (void)cJSON_AddStringToObject(d, "listening", doors);
+    (void)cJSON_AddNumberToObject(d, "uptime_s", (double)(admin_env().wall_us / 1000000 - k->started_s));
+    (void)cJSON_AddNumberToObject(d, "records_lost", (double)k->sink.lost);
+    if (!cJSON_ReplaceItemInObjectCaseSensitive(status, "daemon", d))
+        cJSON_Delete(d);
+}
+
+/* ---- password changes (decision 7) ---- */
+
+struct change_job {
+    struct operator_job job;
+    struct keeper *keeper;
+    uint32_t worker;
+    pid_t pid;
+    struct admin_change change;
+    struct channel_verdict verdict;
+};
+
+static void run_change(struct operator_job *job, struct admin *a)
+{
+    struct change_job *j = (struct change_job *)job;
+
+    admin_change_password(a, &j->change, &j->verdict.result, j->verdict.text);
+    sp_wipe(&j->change, sizeof j->change);
+}
+
+/* A worker that was started in the meantime knows nothing of it. */
+static void change_done(struct operator_job *job)
+{
+    struct change_job *j = (struct change_job *)job;
+    struct crew_member *m = &j->keeper->crew[j->worker];
+
+    if (m->pid == j->pid && m->channel.fd >= 0)
+        (void)net_send(m->channel.fd, sp_span(&j->verdict, sizeof j->verdict), -1);
+    free(j);
+}
+
+static void refuse_change(struct keeper *k, uint32_t worker, struct channel_verdict *v)
+{
+    v->result = 2; /* RFC 3244: hard error */
+    (void)snprintf(v->text, sizeof v->text, "The server is busy; try again in a moment.");
+    (void)net_send(k->crew[worker].channel.fd, sp_span(v, sizeof *v), -1);
+}
+
+void keeper_change(struct keeper *k, uint32_t worker, const struct channel_change *m)
+{
+    struct channel_verdict v = {.type = CHANNEL_VERDICT, .slot = m->slot, .serial = m->serial};
+    struct change_job *j = calloc(1, sizeof *j);
+
+    if (j) {
+        *j = (struct change_job){
+            .job = {.run = run_change, .done = change_done},
+            .keeper = k,
+            .worker = worker,
+            .pid = k->crew[worker].pid,
+            .change = m->change,
+            .verdict = v
+        };
+        if (m->change.password_n <= sizeof m->change.password && operator_submit(&k->operator, & j->job))
+            return;
+        sp_wipe(j, sizeof *j);
+        free(j);
+    }
+    refuse_change(k, worker, &v);
+}
+
+/* ---- activity: once a second at most ---- */
+
+struct activity_job {
+    struct operator_job job;
+    struct keeper *keeper;
+    struct sp_err e;
+    uint32_t count;
+    struct lmdb_activity_row rows[];
+};
+
+static void run_activity(struct operator_job *job, struct admin *a)
+{
+    struct activity_job *j = (struct activity_job *)job;
+
+    if (!lmdb_add_activity(a->store, j->rows, j->count, &j->e))
+        return; /* counters may be lost (decision 3); logins go on */
+}
+
+static void activity_done(struct operator_job *job)
+{
+    struct activity_job *j = (struct activity_job *)job;
+
+    j->keeper->activity_running = false;
+    if (!sp_ok(&j->e))
+        keeper_say(j->keeper, "activity-lost", "activity of %u accounts could not be stored: %s", j->count,
+                   j->e.text);
+    free(j);
+}
+
+static void store_activity(struct keeper *k)
+{
+    size_t n = k->activity.count * sizeof(struct lmdb_activity_row);
+    struct activity_job *j;
+
+    if (k->activity_running || k->activity.count == 0)
+        return;
+    j = calloc(1, sizeof *j + n);
+    if (!j)
+        return;
+    j->job = (struct operator_job){.run = run_activity, .done = activity_done};
+    j->keeper = k;
+    j->count = k->activity.count;
+    memcpy(j->rows, k->activity.rows, n);
+    k->activity_running = operator_submit(&k->operator, & j->job);
+    if (k->activity_running)
+        activity_clear(&k->activity);
+    else
+        free(j);
+}
+
+void keeper_count(struct keeper *k, const struct channel_activity *m)
+{
+    for (uint32_t i = 0; i < m->count && i < CHANNEL_ROWS_MAX; i++)
+        (void)activity_add(&k->activity, &m->rows[i]);
+}
+
+/* ---- familiar sources over a restart; keys of krbtgt ---- */
+
+#define SOURCES_MAX (4u << 20)
+
+static void sources_path(const struct admin_paths *p, const char *suffix, char out[4300])
+{
+    (void)snprintf(out, 4300, "%s/sources%s", p->state, suffix);
+}
+
+static void run_save(struct operator_job *job, struct admin *a)
+{
+    char path[4300], fresh[4300];
+    uint8_t *buf = malloc(SOURCES_MAX);
+    size_t n = buf ? kdc_shared_save(a->shared, buf, SOURCES_MAX) : 0;
+    FILE *f;
+    bool ok;
+
+    (void)job;
+    sources_path(&a->paths, "", path);
+    sources_path(&a->paths, ".new", fresh);
+    f = n ? fopen(fresh, "we") : NULL;
+    if (f) {
+        ok = fwrite(buf, 1, n, f) == n;
+        ok = fclose(f) == 0 && ok;
+        if (!ok || rename(fresh, path) != 0)
+            (void)unlink(fresh); /* a full disk: the old file is better than half a new one */
+    }
+    free(buf);
+}
+
+static void load_sources(struct keeper *k)
+{
+    char path[4300];
+    uint8_t *buf = malloc(SOURCES_MAX);
+    FILE *f;
+
+    sources_path(&k->paths, "", path);
+    f = buf ? fopen(path, "re") : NULL;
+    if (f) {
+        kdc_shared_load(k->admin.shared, sp_span(buf, fread(buf, 1, SOURCES_MAX, f)));
+        (void)fclose(f);
+    }
+    free(buf);
+}
+
+struct rotate_job {
+    struct operator_job job;
+    struct keeper *keeper;
+    bool rotated;
+    struct sp_err e;
+};
+
+static bool krbtgt_changed(struct admin *a, int64_t *changed_s, struct sp_err *e)
+{
+    struct sp_span parts[2] = {SP_LIT("krbtgt"), sp_str(a->realm)}, key;
+    struct krb_name name = krb_name_of(2, parts, 2);
+    struct store_lookup *s = lmdb_lookup(a->store);
+    struct store_account account;
+    bool ok =
+        krb_name_key(&name, &a->config.kdc.realm, &a->mem, &key, e) && s->find(s, key, &a->mem, &account, e);
+
+    if (ok)
+        *changed_s = account.changed_s;
+    lmdb_settle(a->store);
+    sp_arena_reset(&a->mem);
+    return ok;
+}
+
+static void run_rotate(struct operator_job *job, struct admin *a)
+{
+    struct rotate_job *j = (struct rotate_job *)job;
+    cJSON *request, *result = NULL;
+    int64_t changed_s;
+
+    if (!krbtgt_changed(a, &changed_s, &j->e))
+        return;
+    if (admin_env().wall_us / 1000000 - changed_s < a->config.krbtgt_rotate_s)
+        return;
+    request = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(request, "op", "krbtgt.rotate");
+    j->rotated = admin_execute(a, request, &result, &j->e);
+    cJSON_Delete(request);
+    cJSON_Delete(result);
+}
+
+static void rotate_done(struct operator_job *job)
+{
+    struct rotate_job *j = (struct rotate_job *)job;
+
+    j->keeper->rotating = false;
+    if (j->rotated)
+        keeper_say(j->keeper, "krbtgt-rotate", "krbtgt has a new key; the one before still opens tickets");
+    else if (!sp_ok(&j->e))
+        keeper_say(j->keeper, "krbtgt-rotate", "krbtgt keeps its key: %s", j->e.text);
+    free(j);
+}
+
+static void rotate(struct keeper *k)
+{
+    struct rotate_job *j;
+
+    if (k->rotating || k->config.config.krbtgt_rotate_s == 0 || !(j = calloc(1, sizeof *j)))
+        return;
+    j->job = (struct operator_job){.run = run_rotate, .done = rotate_done};
+    j->keeper = k;
+    k->rotating = operator_submit(&k->operator, & j->job);
+    if (!k->rotating)
+        free(j);
+}
+
+static void free_job(struct operator_job *job)
+{
+    free(job);
+}
+
+static void save_sources(struct keeper *k)
+{
+    struct operator_job *j = calloc(1, sizeof *j);
+
+    if (!j)
+        return;
+    *j = (struct operator_job){.run = run_save, .done = free_job};
+    if (!operator_submit(&k->operator, j))
+        free(j);
+}
+
+/* ---- reload ---- */
+
+struct reload_job {
+    struct operator_job job;
+    struct keeper *keeper;
+    struct sp_err e;
+    struct channel_config config;
+};
+
+static uint32_t wanted_workers(const struct keeper *k)
+{
+    uint32_t n = k->options.workers ? k->options.workers : k->config.config.workers;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (n == 0)
+        n = cores > 0 ? (uint32_t)cores : 1;
+    return n < WORKERS_MAX ? n : WORKERS_MAX;
+}
+
+static void run_reload(struct operator_job *job, struct admin *a)
+{
+    struct reload_job *j = (struct reload_job *)job;
+
+    if (admin_reload(a, &j->e))
+        channel_copy_config(&j->config, &a->config);
+}
+
+static void change_sink(struct keeper *k)
+{
+    struct sp_err e = {0};
+    struct sink fresh;
+
+    if (!sink_open(&fresh, k->config.config.log_target, k->paths.log, &e)) {
+        keeper_say(k, "reload", "records go where they went: %s", e.text);
+        return;
+    }
+    sink_close(&k->sink);
+    fresh.lost = k->sink.lost;
+    k->sink = fresh;
+}
+
+/* Sockets that are in both configurations stay as they are, and so do connections. */
+static void apply(struct keeper *k, const struct channel_config *config)
+{
+    static struct channel_new_config m;
+    struct sp_err e = {0};
+    bool doors = doors_prepare(k, &config->config, &e);
+
+    k->config = *config;
+    channel_link_config(&k->config);
+    change_sink(k);
+    m = (struct channel_new_config){CHANNEL_CONFIG, k->config};
+    crew_tell(k, sp_span(&m, sizeof m));
+    if (doors)
+        doors_commit(k);
+    crew_resize(k, wanted_workers(k));
+    if (doors)
+        keeper_say(k, "reload", "the configuration was read again");
+    else
+        keeper_say(k, "reload", "%s; the doors stay as they were, everything else is as configured now",
+                   e.text);
+}
+
+static void reload(struct keeper *k);
+
+static void reload_done(struct operator_job *job)
+{
+    struct reload_job *j = (struct reload_job *)job;
+    struct keeper *k = j->keeper;
+
+    k->reloading = false;
+    if (sp_ok(&j->e) && !k->stopping)
+        apply(k, &j->config);
+    else if (!sp_ok(&j->e))
+        keeper_say(k, "reload", "%s; the configuration of before stays in force", j->e.text);
+    (void)net_notify("READY=1");
+    free(j);
+    if (k->reload_again)
+        reload(k);
+}
+
+static void reload(struct keeper *k)
+{
+    struct reload_job *j;
+    char text[64];
+
+    k->reload_again = k->reloading;
+    if (k->reloading || !(j = calloc(1, sizeof *j)))
+        return;
+    sink_reopen(&k->sink); /* the file may have been rotated away */
+    (void)snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)admin_env().mono_us);
+    (void)net_notify(text);
+    j->job = (struct operator_job){.run = run_reload, .done = reload_done};
+    j->keeper = k;
+    k->reloading = operator_submit(&k->operator, & j->job);
+    if (!k->reloading)
+        free(j);
+}
+
+/* ---- signals and time ---- */
+
+static void signals_ready(struct net_watch *w, uint32_t events)
+{
+    struct keeper *k = w->owner;
+    struct signalfd_siginfo s;
+
+    (void)events;
+    while (read(w->fd, &s, sizeof s) == (ssize_t)sizeof s) {
+        if (s.ssi_signo == SIGCHLD)
+            crew_reap(k);
+        else if (s.ssi_signo == SIGHUP)
+            reload(k);
+        else
+            k->stopping = true;
+    }
+}
+
+static void tick(struct keeper *k)
+{
+    int64_t now = admin_env().mono_us;
+
+    crew_tick(k, now);
+    if (now < k->next_second_us)
+        return;
+    k->next_second_us = now + 1000000;
+    store_activity(k);
+    control_tick(k->control, now);
+    if (k->announced && k->watchdog_us && now >= k->next_watchdog_us) {
+        k->next_watchdog_us = now + k->watchdog_us / 2;
+        (void)net_notify("WATCHDOG=1");
+    }
+    if (now < k->next_minute_us)
+        return;
+    k->next_minute_us = now + 60000000;
+    rotate(k);
+    save_sources(k);
+}
+
+static int time_out_ms(const struct keeper *k)
+{
+    int64_t left = k->next_second_us - admin_env().mono_us;
+
+    if (crew_count(k, CREW_WAITING))
+        return 50;
+    return left > 0 ? (int)(left / 1000) + 1 : 0;
+}
+
+/* ---- beginning ---- */
+
+static bool is_root_of_host(const struct keeper *k)
+{
+    return geteuid() == 0 && k->paths.root[0] == 0 && k->config.config.user[0];
+}
+
+/* Only for a start without a service manager: systemd makes both. */
+static bool make_dir(const struct keeper *k, const char *path, mode_t mode, struct sp_err *e)
+{
+    const struct passwd *pw = is_root_of_host(k) ? getpwnam(k->config.config.user) : NULL;
+    char parent[4300];
+    char *slash;
+
+    (void)snprintf(parent, sizeof parent, "%s", path);
+    slash = strrchr(parent, '/');
+    if (slash && slash != parent) {
+        *slash = 0;
+        (void)mkdir(parent, 0755);
+    }
+    if (mkdir(path, mode) != 0 && errno != EEXIST)
+        return sp_fail(e, errno == EACCES ? SP_EREFUSED : SP_EBACKEND, errno, "%.120s: %s", path,
+                       strerror(errno));
+    if (pw && chown(path, pw->pw_uid, pw->pw_gid) != 0)
+        return sp_fail(e, SP_EBACKEND, errno, "%.120s: %s", path, strerror(errno));
+    return true;
+}
+
+static bool make_parents(const struct keeper *k, struct sp_err *e)
+{
+    char path[4300];
+
+    (void)snprintf(path, sizeof path, "%s/run", k->paths.root);
+    (void)mkdir(path, 0755);
+    (void)snprintf(path, sizeof path, "%s/var/log", k->paths.root);
+    return make_dir(k, k->paths.run, 0755, e) && make_dir(k, path, 0755, e) &&
+           make_dir(k, k->paths.log, 0750, e);
+}
+
+static bool open_instance(struct keeper *k, struct sp_err *e)
+{
+    for (int waited_ms = 0;; waited_ms += 50) {
+        struct sp_err why = {0};
+        if (admin_open(&k->paths, ADMIN_WRITE, &k->admin, &why))
+            return true;
+        if (why.kind != SP_EREFUSED || why.proto != ADMIN_BUSY || waited_ms >= LOCK_PATIENCE_MS) {
+            *e = why;
+            return false;
+        }
+        (void)usleep(50000);
+    }
+}
+
+static bool make_shared(struct keeper *k, struct sp_err *e)
+{
+    struct kdc_shared_size size = {0};
+    uint8_t secret[16];
+
+    k->shared_n = kdc_shared_bytes(size);
+    k->shared_fd = memfd_create("sallyport-shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (k->shared_fd < 0 || ftruncate(k->shared_fd, (off_t)k->shared_n) != 0)
+        return sp_fail(e, SP_EBACKEND, errno, "shared memory: %s", strerror(errno));
+    k->shared = mmap(NULL, k->shared_n, PROT_READ | PROT_WRITE, MAP_SHARED, k->shared_fd, 0);
+    if (k->shared == MAP_FAILED)
+        return sp_fail(e, SP_EBACKEND, errno, "shared memory: %s", strerror(errno));
+    sp_rng_fill(k->admin.rng, secret, sizeof secret);
+    k->admin.shared = kdc_shared_init(k->shared, size, secret);
+    load_sources(k);
+    return true;
+}
+
+static bool watch_signals(struct keeper *k, struct sp_err *e)
+{
+    sigset_t set;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)sigaddset(&set, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL); /* before there is a thread, which inherits it */
+    k->signals = (struct net_watch){.ready = signals_ready, .owner = k};
+    k->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return net_loop_add(&k->loop, &k->signals, EPOLLIN, e);
+}
+
+/* What root does before it becomes somebody else. */
+static bool prepare(struct keeper *k, struct sp_err *e)
+{
+    if (!net_hide(e) || !admin_find_paths(k->options.root, &k->paths, e) ||
+        !admin_read_config(&k->paths, &k->config.config, e))
+        return false;
+    (void)net_raise_descriptors(k->config.config.tcp_max + 512ul);
+    if (access(k->paths.state, F_OK) != 0)
+        return sp_fail(e, SP_ENOTFOUND, 0, "%.100s: no instance here; run `sallyport init`", k->paths.state);
+    if (!make_parents(k, e))
+        return false;
+    /* PR_SET_DUMPABLE falls back when the uid changes. */
+    return !is_root_of_host(k) || (net_become(k->config.config.user, e) && net_hide(e));
+}
+
+static bool begin(struct keeper *k, struct sp_err *e)
+{
+    if (!prepare(k, e) || !net_loop_init(&k->loop, e) || !watch_signals(k, e) || !open_instance(k, e))
+        return false;
+    channel_copy_config(&k->config, &k->admin.config);
+    memcpy(k->master, k->admin.master, sizeof k->master);
+    if (!make_shared(k, e) || !sink_open(&k->sink, k->config.config.log_target, k->paths.log, e))
+        return false;
+    if (!activity_init(&k->activity, ACTIVITY_MAX))
+        return sp_fail(e, SP_ENOMEM, 0, "no memory");
+    if (!doors_prepare(k, &k->config.config, e) || !(k->control = control_new(k, e)))
+        return false;
+    return operator_start(&k->operator, & k->admin, &k->loop, e);
+}
+
+/* ---- ending ---- */
+
+static void stop_crew(struct keeper *k)
+{
+    int64_t until = admin_env().mono_us + STOP_PATIENCE_US;
+
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (k->crew[i].state == CREW_WAITING)
+            k->crew[i].state = CREW_NONE;
+    crew_resize(k, 0);
+    while (crew_count(k, CREW_STOPPING) > 0 && admin_env().mono_us < until)
+        net_loop_turn(&k->loop, 50);
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (k->crew[i].pid > 0)
+            (void)kill(k->crew[i].pid, SIGKILL);
+}
+
+static void end(struct keeper *k)
+{
+    (void)net_notify("STOPPING=1");
+    stop_crew(k);
+    doors_close(k);
+    control_free(k->control);
+    k->control = NULL;
+    k->activity_running = false; /* one more may queue behind the one that runs */
+    store_activity(k);
+    save_sources(k);
+    operator_stop(&k->operator, & k->loop);
+    if (k->announced)
+        keeper_say(k, "stop", "stopped");
+}
+
+static void forget(struct keeper *k)
+{
+    doors_close(k);
+    control_free(k->control);
+    sink_close(&k->sink);
+    admin_close(&k->admin);
+    activity_free(&k->activity);
+    sp_wipe(k->master, sizeof k->master);
+}
+
+static int exit_status(const struct sp_err *e)
+{
+    switch (e->kind) {
+    case SP_OK:
+        return 0;
+    case SP_EINPUT:
+        return 2;
+    case SP_ENOTFOUND:
+        return 3;
+    case SP_EEXIST:
+        return 4;
+    case SP_EREFUSED:
+        return e->proto == EACCES || e->proto == ADMIN_NOT_PERMITTED ? 5 : 1;
+    case SP_ENOMEM:
+    case SP_EFULL:
+    case SP_EBACKEND:
+    case SP_EBUG:
+        return 1;
+    }
+    return 1;
+}
+
+static void serve(struct keeper *k)
+{
+    k->started_s = admin_env().wall_us / 1000000;
+    k->watchdog_us = net_watchdog_us();
+    k->next_minute_us = admin_env().mono_us + 5000000;
+    crew_resize(k, wanted_workers(k));
+    while (!k->stopping) {
+        if (!k->announced && !sp_ok(&k->fatal))
+            break;
+        net_loop_turn(&k->loop, time_out_ms(k));
+        tick(k);
+    }
+    end(k);
+}
+
+int keeper_main(const struct keeper_options *options)
+{
+    struct keeper *k = calloc(1, sizeof *k);
+    struct sp_err e = {0};
+
+    if (!k)
+        return 1;
+    k->options = *options;
+    k->admin.lock_fd = k->sink.fd = k->shared_fd = -1;
+    if (begin(k, &e)) {
+        serve(k);
+        if (!k->announced && !k->stopping)
+            e = k->fatal;
+    }
+    if (!sp_ok(&e))
+        (void)fprintf(stderr, "sallyportd: %s\n", e.text);
+    forget(k);
+    free(k);
+    return exit_status(&e);
+}

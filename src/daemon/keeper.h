@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* The keeper: owns the store, the master key, the configuration, the sockets and the workers; touches no
+ * network input. This header is what its parts share. */
+#ifndef SP_DAEMON_KEEPER_H
+#define SP_DAEMON_KEEPER_H
+
+#include <sys/types.h>
+
+#include "daemon/activity.h"
+#include "daemon/channel.h"
+#include "daemon/operator.h"
+#include "daemon/sink.h"
+#include "net/framing.h"
+#include "net/listen.h"
+
+struct keeper_options {
+    const char *root;
+    char (*listen)[64]; /* as in admin_config; NULL: the configuration's */
+    uint32_t listen_count;
+    char (*listen_kpasswd)[64];
+    uint32_t listen_kpasswd_count;
+    uint32_t workers; /* 0: the configuration's */
+};
+
+/* Exit status of decision 21. */
+int keeper_main(const struct keeper_options *options);
+
+struct keeper;
+
+/* ---- doors.c: the sockets ---- */
+#define KEEPER_DOORS_MAX (4 * ADMIN_LISTEN_MAX + 1)
+struct keeper_door {
+    bool open;
+    bool listed; /* in the configuration that is being applied */
+    bool fresh;  /* opened for it */
+    struct channel_door info;
+    struct net_address asked, bound;
+    int fd;
+};
+/* Opens what the configuration lists and is not open; on failure nothing has changed. */
+SP_MUST bool doors_prepare(struct keeper *k, const struct admin_config *c, struct sp_err *e);
+/* Tells the workers, closes what is no longer listed. */
+void doors_commit(struct keeper *k);
+void doors_close(struct keeper *k);
+/* "127.0.0.1:88, [::1]:88, ..." */
+void doors_text(const struct keeper *k, struct sp_text *to);
+
+/* ---- crew.c: the workers ---- */
+enum crew_state { CREW_NONE, CREW_WAITING, CREW_STARTING, CREW_READY, CREW_STOPPING };
+struct crew_member {
+    struct keeper *keeper;
+    uint32_t index;
+    enum crew_state state;
+    pid_t pid;
+    struct net_watch channel, records;
+    int64_t started_us, restart_us;
+    uint32_t failures; /* one after the other */
+};
+/* As many as wanted; more are started, fewer are told to stop. */
+void crew_resize(struct keeper *k, uint32_t wanted);
+void crew_tell(struct keeper *k, struct sp_span message);
+void crew_tell_door(struct keeper *k, const struct channel_door *info, int fd);
+void crew_reap(struct keeper *k);                  /* after SIGCHLD */
+void crew_tick(struct keeper *k, int64_t mono_us); /* restarts what waited long enough */
+uint32_t crew_count(const struct keeper *k, enum crew_state state);
+
+/* ---- control.c: admin.sock ---- */
+#define CONTROL_MAX 32
+struct control *control_new(struct keeper *k, struct sp_err *e);
+void control_tick(struct control *c, int64_t mono_us);
+void control_free(struct control *c);
+
+/* ---- keeper.c ---- */
+struct keeper {
+    struct keeper_options options;
+    struct net_loop loop;
+    struct net_watch signals;
+    struct admin admin; /* the operator's, once it runs */
+    struct admin_paths paths;
+    struct channel_config config; /* the loop's own copy of what is in force */
+    struct operator operator;
+    struct sink sink;
+    int shared_fd;
+    void *shared;
+    size_t shared_n;
+    uint8_t master[32];
+    struct keeper_door doors[KEEPER_DOORS_MAX];
+    struct crew_member crew[WORKERS_MAX];
+    struct activity activity;
+    struct control *control;
+    bool activity_running, saving, rotating, reloading, reload_again;
+    int64_t next_second_us, next_minute_us, watchdog_us, next_watchdog_us, started_s;
+    bool announced, stopping;
+    struct sp_err fatal; /* before the first "ready": why we cannot start */
+};
+
+/* A record of the keeper's own, and a line on standard error. */
+__attribute__((format(printf, 3, 4))) void keeper_say(struct keeper *k, const char *event, const char *fmt,
+                                                      ...);
+/* What a worker asked for or counted. */
+void keeper_change(struct keeper *k, uint32_t worker, const struct channel_change *m);
+void keeper_count(struct keeper *k, const struct channel_activity *m);
+void keeper_worker_ready(struct keeper *k);
+/* "daemon":{...} for `status` */
+void keeper_describe(struct keeper *k, cJSON *status);
+
+#endif

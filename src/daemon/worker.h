@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* A KDC worker: sockets and keys, no files (design section 4). One thread; this header is what its parts
+ * share. */
+#ifndef SP_DAEMON_WORKER_H
+#define SP_DAEMON_WORKER_H
+
+#include "daemon/activity.h"
+#include "daemon/channel.h"
+#include "daemon/record.h"
+#include "net/framing.h"
+#include "net/listen.h"
+#include "net/loop.h"
+
+#define DOORS_MAX (4 * ADMIN_LISTEN_MAX + 1)
+#define PENDING_MAX 64 /* password changes under way, per worker */
+#define UDP_BATCH 16
+#define UDP_MESSAGE_MAX 65536
+#define STASH_TOTAL_MAX (24u << 20) /* half-read requests of all connections together */
+
+struct worker;
+
+struct door {
+    bool open;
+    struct channel_door info;
+    struct net_watch watch;
+    struct worker *worker;
+};
+
+struct stream;
+struct pending_change { /* a password change that the keeper works on (decision 7) */
+    bool used;
+    uint64_t serial;
+    struct kdc_change change;
+    struct record_facts facts;
+    struct kdc_record record;
+    char client[300], service[300], source[64];
+    int64_t began_us;
+    struct stream *stream; /* NULL: UDP, or the connection is gone */
+    bool gone;             /* nobody waits any more */
+    int udp_fd;
+    struct net_address from;
+    uint8_t control[64];
+    size_t control_n;
+};
+
+struct worker {
+    struct net_loop loop;
+    struct net_watch channel;
+    struct channel_setup *setup;
+    struct channel_config *config; /* in force; replaced as a whole between steps */
+    struct kdc kdc;
+    struct sp_rng *rng;
+    struct lmdb_store *store;
+    struct sp_arena mem;
+    struct kdc_actions
+        did; /* of the request at hand: an error reply lies inside, so it outlives serve_request */
+    struct record_writer records;
+    struct activity activity;
+    int64_t activity_due_us;
+    struct door doors[DOORS_MAX];
+    struct pending_change pending[PENDING_MAX];
+    uint64_t pending_serial;
+    struct udp_batch *udp;
+    struct streams *streams;
+    bool started, stopping;
+};
+
+/* The process; never returns. */
+_Noreturn void worker_main(void);
+
+/* ---- serve.c: one request, whatever door it came through ---- */
+struct serve_answer {
+    struct sp_span reply;           /* in the arena, until serve_done */
+    struct pending_change *pending; /* not NULL: the reply comes later; fill in where it goes */
+};
+void serve_request(struct worker *w, enum door_service service, const struct kdc_request *req,
+                   struct serve_answer *out);
+void serve_done(struct worker *w); /* forgets the request */
+/* The answer to a length that cannot be right (T017): KRB_ERR_FIELD_TOOLONG, recorded. In the arena. */
+struct sp_span serve_too_long(struct worker *w, const struct kdc_source *from, enum kdc_door door);
+/* The keeper's verdict on a pending change arrived. */
+void serve_verdict(struct worker *w, const struct channel_verdict *v);
+
+/* ---- udp.c ---- */
+struct udp_batch *udp_new(void);
+void udp_ready(struct net_watch *door, uint32_t events);
+void udp_answer_later(const struct pending_change *p, struct sp_span reply);
+
+/* ---- stream.c: TCP and UNIX ---- */
+struct streams *streams_new(struct sp_rng *rng);
+void streams_accept(struct net_watch *door, uint32_t events);
+void streams_expire(struct worker *w, int64_t mono_us);
+int64_t streams_due_us(const struct worker *w, int64_t mono_us); /* -1: nothing waits */
+void stream_answer_later(struct stream *s, struct sp_span reply);
+
+/* ---- source.c ---- */
+void source_of_address(const struct net_address *a, struct kdc_source *out);
+void source_of_uid(uint32_t uid, struct kdc_source *out);
+
+#endif

@@ -1,0 +1,994 @@
+/* SPDX-License-Identifier: MIT */
+/* Paths, configuration, every operation with its refusals, transfer, policy and the lock. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "admin/admin.h"
+#include "krb/keytab.h"
+
+static char root[64];
+static struct admin_paths paths;
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
+static int make_root(void **state)
+{
+    struct sp_err e = {0};
+
+    (void)state;
+    snprintf(root, sizeof root, "/tmp/sp-admin-XXXXXX");
+    return mkdtemp(root) && admin_find_paths(root, &paths, &e) ? 0 : -1;
+}
+
+static int drop_root(void **state)
+{
+    (void)state;
+    return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* ---- calls ---- */
+
+static cJSON *try_call(const char *text, struct sp_err *e)
+{
+    cJSON *request = cJSON_Parse(text), *out = NULL;
+
+    if (!request)
+        fail_msg("no JSON: %s", text);
+    *e = (struct sp_err){0};
+    if (!admin_call(&paths, request, &out, e))
+        assert_null(out);
+    cJSON_Delete(request);
+    return out;
+}
+
+static cJSON *call(const char *text)
+{
+    struct sp_err e;
+    cJSON *out = try_call(text, &e);
+
+    if (!out)
+        fail_msg("%s: %s", text, e.text);
+    return out;
+}
+
+static void run(const char *text)
+{
+    cJSON_Delete(call(text));
+}
+
+static void refuse(const char *text, enum sp_kind kind, const char *why)
+{
+    struct sp_err e;
+    cJSON *out = try_call(text, &e);
+
+    if (out)
+        fail_msg("%s: done", text);
+    if (e.kind != kind || strcmp(e.text, why) != 0)
+        fail_msg("%s: %s: %s", text, sp_kind_name(e.kind), e.text);
+}
+
+static const cJSON *at(const cJSON *o, const char *key)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+
+    if (!v)
+        fail_msg("no %s", key);
+    return v;
+}
+
+static void assert_text(const cJSON *o, const char *key, const char *want)
+{
+    assert_string_equal(at(o, key)->valuestring, want);
+}
+
+static void assert_list(const cJSON *o, const char *key, const char *want)
+{
+    char *got = cJSON_PrintUnformatted(at(o, key));
+
+    assert_string_equal(got, want);
+    cJSON_free(got);
+}
+
+static int make_realm(void **state)
+{
+    int bad = make_root(state);
+
+    if (!bad)
+        run("{\"op\":\"init\",\"realm\":\"EXAMPLE\"}");
+    return bad;
+}
+
+/* ---- paths, init ---- */
+
+static void test_paths(void **state)
+{
+    struct admin_paths p;
+    struct sp_err e = {0};
+    char cwd[1000], want[2000];
+
+    (void)state;
+    assert_true(admin_find_paths("/x/y//", &p, &e));
+    assert_string_equal(p.config, "/x/y/etc/sallyport/sallyport.conf");
+    assert_string_equal(p.state, "/x/y/var/lib/sallyport");
+    assert_true(admin_find_paths("/", &p, &e));
+    assert_string_equal(p.run, "/run/sallyport");
+    assert_true(admin_find_paths("here", &p, &e));
+    snprintf(want, sizeof want, "%s/here/var/log/sallyport", getcwd(cwd, sizeof cwd));
+    assert_string_equal(p.log, want);
+    setenv("SALLYPORT_ROOT", "/from/env", 1);
+    assert_true(admin_find_paths(NULL, &p, &e));
+    assert_string_equal(p.root, "/from/env");
+    unsetenv("SALLYPORT_ROOT");
+    assert_true(admin_find_paths(NULL, &p, &e));
+    assert_string_equal(p.root, "");
+}
+
+static void test_init(void **state)
+{
+    char why[5000];
+    struct stat st;
+    cJSON *out;
+
+    (void)state;
+    umask(0);
+    snprintf(why, sizeof why, "%s: no instance here; run `sallyport init`", paths.state);
+    refuse("{\"op\":\"status\"}", SP_ENOTFOUND, why);
+    refuse("{\"op\":\"init\",\"realm\":\"A/B\"}", SP_EINPUT,
+           "\"A/B\" cannot be a realm: letters, digits, dot, hyphen and underscore");
+    out = call("{\"op\":\"init\",\"realm\":\"EXAMPLE\"}");
+    assert_true(cJSON_IsTrue(at(out, "created")));
+    assert_non_null(strstr(at(at(out, "client_hint"), "krb5_conf")->valuestring, "default_realm = EXAMPLE"));
+    cJSON_Delete(out);
+    out = call("{\"op\":\"init\"}");
+    assert_false(cJSON_IsTrue(at(out, "created")));
+    assert_text(out, "realm", "EXAMPLE");
+    cJSON_Delete(out);
+    snprintf(why, sizeof why, "%s: the realm EXAMPLE is already here; it cannot become OTHER", paths.state);
+    refuse("{\"op\":\"init\",\"realm\":\"OTHER\"}", SP_EEXIST, why);
+    refuse("{\"op\":\"init\",\"salt\":\"random\"}", SP_EEXIST,
+           "the realm EXAMPLE was made with salt = default");
+    assert_true(stat(paths.state, &st) == 0 && (st.st_mode & 07777) == 0700);
+    assert_true(stat(paths.log, &st) == 0 && (st.st_mode & 07777) == 0750);
+    snprintf(why, sizeof why, "%s/master.key", paths.state);
+    assert_true(stat(why, &st) == 0 && (st.st_mode & 07777) == 0600 && st.st_size == 32);
+    umask(022);
+}
+
+static void test_master_key(void **state)
+{
+    char path[5000], why[6000], cred[80];
+    FILE *f;
+    cJSON *out;
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/master.key", paths.state);
+    assert_int_equal(chmod(path, 0640), 0);
+    snprintf(why, sizeof why, "%s: others may read it (mode 0640); chmod 600 it", path);
+    refuse("{\"op\":\"status\"}", SP_EREFUSED, why);
+    assert_int_equal(unlink(path), 0);
+    snprintf(why, sizeof why, "%s: the master key is gone; restore it, accounts are sealed with it", path);
+    refuse("{\"op\":\"status\"}", SP_EBACKEND, why);
+    refuse("{\"op\":\"init\"}", SP_EBACKEND, why); /* and a new one is not made over it */
+    f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite("0123456789abcdef0123456789abcdef", 1, 32, f), 32);
+    fchmod(fileno(f), 0600);
+    fclose(f);
+    snprintf(why, sizeof why, "%s: value \"realm\" is altered, or sealed under another master key",
+             paths.state);
+    refuse("{\"op\":\"status\"}", SP_EBACKEND, why);
+
+    snprintf(cred, sizeof cred, "%.40s/cred", root); /* a second instance, its key a credential in hex */
+    assert_int_equal(mkdir(cred, 0700), 0);
+    snprintf(path, sizeof path, "%s/master-key", cred);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "%064d\n", 7);
+    fclose(f);
+    setenv("CREDENTIALS_DIRECTORY", cred, 1);
+    assert_true(nftw(paths.state, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0);
+    run("{\"op\":\"init\",\"realm\":\"SECOND\"}");
+    out = call("{\"op\":\"status\"}");
+    assert_text(out, "master_key", "credential");
+    cJSON_Delete(out);
+    unsetenv("CREDENTIALS_DIRECTORY");
+}
+
+/* ---- configuration ---- */
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* Each row: a file, and what is said about it behind the file's name. */
+static void test_wrong_configuration(void **state)
+{
+    static const struct {
+        const char *file, *why;
+    } rows[] = {
+        {"[kdc]\n\nskew = 5 minutes\n",        ":3: \"5 minutes\" is no duration; write 90s, 15m, 10h or 1d"       },
+        {"[kdc]\nskew = 2h\n",                 ":2: 2h is out of range; 1s to 1h is possible"                      },
+        {"[kdc]\nskw = 5m\n",                  ":2: [kdc] has no key skw; did you mean skew?"                      },
+        {"[kdc]\nmin-length = 8\n",            ":2: min-length belongs into the section [policy]"                  },
+        {"[kdc]\nnonsense-of-all-sorts = 8\n", ":2: [kdc] has no key nonsense-of-all-sorts"                        },
+        {"[kcd]\nskew = 5m\n",                 ":2: there is no section [kcd]; did you mean [kdc]?"                },
+        {"[somewhere]\nskew = 5m\n",
+         ":2: there is no section [somewhere]; realm, kdc, policy, keys, daemon and log are"                       },
+        {"skew = 5m\n",                        ":1: skew stands before the first [section]"                        },
+        {"[kdc]\nwhat is this\n",              ":2: neither [section] nor key = value"                             },
+        {"[kdc]\nskew = 5m\nskew = 6m\n",      ":3: skew is already set in line 2"                                 },
+        {"[kdc]\nlifetimes = windows\n",       ":2: \"windows\" is not one of standard|windows-like"               },
+        {"[kdc]\nsalt = pepper\n",             ":2: \"pepper\" is not one of default|random"                       },
+        {"[kdc]\nguess-limits = maybe\n",      ":2: \"maybe\" is neither yes nor no"                               },
+        {"[kdc]\nenctypes = 18 rc4-hmac\n",    ":2: \"rc4-hmac\" is no encryption type; 17, 18, 19 and 20 are"     },
+        {"[kdc]\nenctypes = 18 17 18\n",       ":2: 18 is there twice"                                             },
+        {"[kdc]\nlisten = nas1\n",             ":2: \"nas1\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88"},
+        {"[kdc]\nlisten = 127.0.0.1:99999\n",
+         ":2: \"127.0.0.1:99999\" has no port that is a number from 0 to 65535"                                    },
+        {"[kdc]\nlisten = [::1\n",             ":2: \"[::1\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88"},
+        {"[kdc]\nudp-reply-max = 1\n",         ":2: \"1\" is no number from 512 to 65507"                          },
+        {"[policy]\nmin-length = 0\n",         ":2: \"0\" is no number from 1 to 255"                              },
+        {"[keys]\niterations-18 = 2000000\n",  ":2: \"2000000\" is no number from 1 to 1000000"                    },
+        {"[log]\ntarget = syslog\n",           ":2: \"syslog\" is not one of file|journal|stderr"                  },
+        {"[realm]\nname = X\n",                ":2: the realm is fixed by `sallyport init --realm`"                },
+        {"[realm]\naliases = a/b\n",           ":2: \"a/b\" cannot be the name of a realm"                         },
+        {"[relay]\nlisten = 443\n",            ":2: the relay is not in this version"                              },
+        {"[iakerb]\nold-mit = off\n",          ":2: IAKERB is not in this version"                                 },
+    };
+    struct admin_config *c = malloc(sizeof *c);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sp_err e = {0};
+        char want[5000];
+
+        write_file(paths.config, rows[i].file);
+        snprintf(want, sizeof want, "%s%s", paths.config, rows[i].why);
+        assert_false(admin_read_config(&paths, c, &e));
+        assert_string_equal(e.text, want);
+        assert_int_equal(e.kind, SP_EINPUT);
+    }
+    free(c);
+}
+
+static void test_long_line(void **state)
+{
+    struct admin_config *c = malloc(sizeof *c);
+    struct sp_err e = {0};
+    char text[1200] = "[policy]\ncommon-passwords = /";
+
+    (void)state;
+    memset(text + strlen(text), 'x', 1000);
+    write_file(paths.config, text);
+    assert_false(admin_read_config(&paths, c, &e));
+    assert_non_null(strstr(e.text, "sallyport.conf:2: a line longer than "));
+    free(c);
+}
+
+static void test_configuration(void **state)
+{
+    struct admin_config *c = malloc(sizeof *c);
+    struct sp_err e = {0};
+    char path[5000];
+
+    (void)state;
+    write_file(
+        paths.config,
+        "# comment\n[kdc]\nlisten = 192.0.2.1\n  [2001:db8::1]:750\nskew = 1m30s\nservice-life = 20m\n"
+        "reveal-unknown = yes\n[keys]\niterations-20 = 50000\n[realm]\naliases = HOME, home.example\n");
+    snprintf(path, sizeof path, "%s/20-later.conf", paths.config_dir);
+    write_file(path,
+               "[kdc]\nskew = 2m\nlifetimes = windows-like\nenctypes = 20 18\n[policy]\nmax-age = 1w\n");
+    snprintf(path, sizeof path, "%s/10-first.conf", paths.config_dir);
+    write_file(path, "[kdc]\nskew = 3m\nlisten-kpasswd = none\n");
+    snprintf(path, sizeof path, "%s/ignored.txt", paths.config_dir);
+    write_file(path, "rubbish\n");
+    if (!admin_read_config(&paths, c, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(c->listen_count, 2);
+    assert_string_equal(c->listen[0], "192.0.2.1:88");
+    assert_string_equal(c->listen[1], "[2001:db8::1]:750");
+    assert_int_equal(c->listen_kpasswd_count, 0);
+    assert_int_equal(c->kdc.skew_s, 120);          /* the last file */
+    assert_int_equal(c->kdc.service_life_s, 1200); /* set earlier than the profile, and still wins over it */
+    assert_int_equal(c->kdc.tgt_life_s, 36000);
+    assert_true(c->kdc.reveal_unknown && c->kdc.guess_limits);
+    assert_true(c->kdc.enctype_count == 2 && c->kdc.enctypes[0] == 20 && c->kdc.iterations[0] == 50000 &&
+                c->kdc.iterations[1] == 0);
+    assert_true(c->password_max_age_s == 7 * 86400 && c->password_min == 12 && c->krbtgt_rotate_s == 86400);
+    assert_true(c->alias_count == 2 && krb_is_realm_alias(&c->kdc.realm, SP_LIT("Home.Example")));
+    free(c);
+}
+
+static void test_show_config(void **state)
+{
+    struct sp_err e = {0};
+    cJSON *out, *one;
+    char source[5000];
+    int seen = 0;
+
+    (void)state;
+    write_file(paths.config, "[kdc]\nskew = 90s\n");
+    snprintf(source, sizeof source, "%s:2", paths.config);
+    assert_true(admin_show_config(&paths, &out, &e));
+    cJSON_ArrayForEach(one, at(out, "settings"))
+    {
+        if (strcmp(at(one, "key")->valuestring, "skew") == 0) {
+            assert_text(one, "value", "90s");
+            assert_text(one, "source", source);
+            seen++;
+        }
+        if (strcmp(at(one, "key")->valuestring, "listen") == 0) {
+            assert_text(one, "value", "127.0.0.1:88 [::1]:88");
+            assert_text(one, "source", "default");
+            seen++;
+        }
+        if (strcmp(at(one, "key")->valuestring, "krbtgt-rotate") == 0) {
+            assert_text(one, "value", "1d");
+            seen++;
+        }
+    }
+    assert_int_equal(seen, 3);
+    cJSON_Delete(out);
+}
+
+static void test_reload(void **state)
+{
+    struct admin *a = calloc(1, sizeof *a);
+    struct sp_err e = {0};
+
+    (void)state;
+    assert_true(admin_open(&paths, ADMIN_WRITE, a, &e));
+    write_file(paths.config, "[kdc]\nskew = 7s\n[realm]\naliases = HOME\n");
+    assert_true(admin_reload(a, &e));
+    assert_int_equal(a->config.kdc.skew_s, 7);
+    write_file(paths.config, "[kdc]\nskew = x\n");
+    assert_false(admin_reload(a, &e));
+    assert_int_equal(a->config.kdc.skew_s, 7);
+    assert_true(krb_is_realm(&a->config.kdc.realm, SP_LIT("EXAMPLE")));
+    assert_true(krb_is_realm_alias(&a->config.kdc.realm, SP_LIT("home")));
+    admin_close(a);
+    free(a);
+}
+
+/* ---- accounts ---- */
+
+#define ADD(name) "{\"op\":\"account.add\",\"name\":\"" name "\",\"password\":\"correct horse battery\""
+#define OP(op, name) "{\"op\":\"" op "\",\"name\":\"" name "\"}"
+
+static void test_names(void **state)
+{
+    static const struct {
+        const char *typed, *found_by, *stored;
+    } rows[] = {
+        {"alice",              "alice@EXAMPLE",      "alice"                 },
+        {"bob@example",        "bob",                "bob"                   },
+        {"carol@corp.example", "carol@corp.example", "carol\\\\@corp.example"},
+        {"nas1$",              "NAS1$",              "nas1$"                 },
+        {"host/nas1",          "HOST/Nas1@EXAMPLE",  "host/nas1"             },
+    };
+    char text[300], want[5000];
+    cJSON *out;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        snprintf(text, sizeof text, ADD("%s") "}", rows[i].typed);
+        run(text);
+        snprintf(text, sizeof text, OP("account.show", "%s"), rows[i].found_by);
+        out = call(text);
+        snprintf(want, sizeof want, "\"%s\"", rows[i].stored);
+        assert_list(at(out, "account"), "name", want);
+        assert_text(at(out, "account"), "kind", "user");
+        cJSON_Delete(out);
+    }
+    refuse(OP("account.show", "Alice"), SP_ENOTFOUND,
+           "there is no account Alice"); /* user names compare with case */
+    refuse(ADD("alice@EXAMPLE") "}", SP_EEXIST, "the name alice is taken");
+    refuse(ADD("HOST/NAS1") "}", SP_EEXIST, "the name HOST/NAS1 is taken");
+    refuse(ADD("x/y@OTHER") "}", SP_EINPUT, "the realm here is EXAMPLE, not OTHER");
+}
+
+static void test_account_add(void **state)
+{
+    cJSON *out =
+        call(ADD("alice") ",\"aliases\":[\"al\",\"liz@corp.example\"],\"must_change\":true,\"admin\":true,"
+                          "\"expires\":2000000000,\"comment\":\"x\",\"by\":\"uid 7\"}");
+    const cJSON *acc = at(out, "account");
+
+    (void)state;
+    assert_list(acc, "flags", "[\"must-change\",\"admin\"]");
+    assert_list(acc, "aliases", "[\"al\",\"liz\\\\@corp.example\"]");
+    assert_list(acc, "etypes", "[18,17,20,19]");
+    assert_text(acc, "salt_rule", "default");
+    assert_text(acc, "expires", "2033-05-18T03:33:20Z");
+    assert_text(acc, "creator", "uid 7");
+    assert_true(at(acc, "kvno")->valueint == 1 && at(acc, "generation")->valueint == 1);
+    assert_true(cJSON_IsNull(at(acc, "password_expires")));
+    cJSON_Delete(out);
+    cJSON_Delete(call(OP("account.show", "liz@corp.example")));
+    refuse(ADD("bob") ",\"aliases\":[\"al\"]}", SP_EEXIST, "the name al is taken");
+    refuse(OP("account.show", "bob"), SP_ENOTFOUND, "there is no account bob");
+    refuse("{\"op\":\"account.add\",\"name\":\"bob\"}", SP_EINPUT, "\"password\" is missing, or no text");
+    refuse("{\"op\":\"account.add\",\"name\":\"bob\",\"password\":\"short\"}", SP_EREFUSED,
+           "The password must have at least 12 characters.");
+    refuse(ADD("bob") ",\"enctypes\":[23]}", SP_EINPUT, "23 is no encryption type; 17, 18, 19 and 20 are");
+    refuse(ADD("bob") ",\"expires\":\"soon\"}", SP_EINPUT, "\"expires\" is no time in seconds since 1970");
+    refuse("{\"op\":\"account.fly\"}", SP_EINPUT, "there is no operation \"account.fly\"");
+    refuse("{}", SP_EINPUT, "\"op\" is missing, or no text");
+}
+
+/* RFC 3962 4: the default salt is realm and name; the key is checked against a value from libkrb5's
+ * string-to-key. */
+static void test_salts(void **state)
+{
+    cJSON *out;
+    const cJSON *first;
+
+    (void)state;
+    run(ADD("one") "}");
+    run(ADD("two") ",\"salt\":\"random\"}");
+    run(ADD("three") ",\"salt\":\"pinch\",\"enctypes\":[17]}");
+    out = call(OP("account.keys", "one"));
+    first = cJSON_GetArrayItem(at(out, "keys"), 0);
+    assert_text(first, "salt", "EXAMPLEone");
+    assert_true(at(first, "etype")->valueint == 18 && at(first, "kvno")->valueint == 1);
+    assert_int_equal(strlen(at(first, "key")->valuestring), 64);
+    cJSON_Delete(out);
+    out = call(OP("account.show", "two"));
+    assert_text(at(out, "account"), "salt_rule", "random");
+    cJSON_Delete(out);
+    out = call(OP("account.keys", "three"));
+    assert_int_equal(cJSON_GetArraySize(at(out, "keys")), 1);
+    assert_text(cJSON_GetArrayItem(at(out, "keys"), 0), "salt", "pinch");
+    cJSON_Delete(out);
+    run("{\"op\":\"account.passwd\",\"name\":\"three\",\"password\":\"another good one\"}");
+    out = call(OP("account.keys", "three"));
+    assert_text(cJSON_GetArrayItem(at(out, "keys"), 0), "salt", "pinch"); /* kept */
+    cJSON_Delete(out);
+    out = call(OP("account.keys", "krbtgt/EXAMPLE"));
+    assert_true(cJSON_IsNull(at(cJSON_GetArrayItem(at(out, "keys"), 0), "salt")));
+    cJSON_Delete(out);
+}
+
+static uint64_t generation(const char *op)
+{
+    cJSON *out = call(op);
+    uint64_t g = (uint64_t)at(at(out, "account"), "generation")->valueint;
+
+    cJSON_Delete(out);
+    return g;
+}
+
+static void test_account_changes(void **state)
+{
+    cJSON *out;
+
+    (void)state;
+    run(ADD("alice") ",\"must_change\":true}");
+    out = call("{\"op\":\"account.passwd\",\"name\":\"alice\",\"password\":\"a different horse\"}");
+    assert_list(at(out, "account"), "flags", "[]");
+    assert_true(at(at(out, "account"), "kvno")->valueint == 2);
+    cJSON_Delete(out);
+    assert_int_equal(generation(OP("account.disable", "alice")), 3);
+    assert_int_equal(generation(OP("account.disable", "alice")), 3); /* nothing new */
+    assert_int_equal(generation(OP("account.enable", "alice")), 4);
+    assert_int_equal(generation(OP("account.unlock", "alice")), 4);
+    out = call("{\"op\":\"account.alias\",\"name\":\"alice\",\"add\":[\"al\",\"al\"]}");
+    assert_list(at(out, "account"), "aliases", "[\"al\"]");
+    cJSON_Delete(out);
+    run("{\"op\":\"account.alias\",\"name\":\"al\",\"add\":[\"liz\"],\"remove\":[\"al\"]}");
+    refuse(OP("account.show", "al"), SP_ENOTFOUND, "there is no account al");
+    refuse("{\"op\":\"account.alias\",\"name\":\"alice\",\"remove\":[\"al\"]}", SP_ENOTFOUND,
+           "alice has no alias al");
+    out = call("{\"op\":\"account.list\"}");
+    assert_int_equal(cJSON_GetArraySize(at(out, "accounts")), 1);
+    cJSON_Delete(out);
+    run(OP("account.delete", "alice"));
+    refuse(OP("account.delete", "alice"), SP_ENOTFOUND, "there is no account alice");
+    refuse(OP("account.show", "liz"), SP_ENOTFOUND, "there is no account liz");
+    refuse(OP("account.delete", "krbtgt/EXAMPLE"), SP_EREFUSED, "krbtgt/EXAMPLE belongs to the realm itself");
+    refuse(OP("account.disable", "kadmin/changepw"), SP_EREFUSED,
+           "kadmin/changepw belongs to the realm itself");
+    refuse("{\"op\":\"account.passwd\",\"name\":\"krbtgt/EXAMPLE\",\"password\":\"a different horse\"}",
+           SP_EREFUSED, "krbtgt/EXAMPLE has random keys, not a password");
+}
+
+/* ---- services ---- */
+
+static void test_services(void **state)
+{
+    uint8_t block[65536];
+    struct sp_arena mem;
+    struct krb_keytab kt;
+    struct sp_err e = {0};
+    uint8_t *bytes;
+    size_t n;
+    cJSON *out;
+
+    (void)state;
+    out = call("{\"op\":\"service.add\",\"name\":\"cifs/"
+               "files.corp.example\",\"aliases\":[\"192.0.2.7\",\"HOST/other\"],"
+               "\"life\":60}");
+    assert_list(at(out, "account"), "aliases", "[\"cifs/192.0.2.7\",\"HOST/other\",\"cifs/files\"]");
+    assert_text(at(out, "account"), "kind", "service");
+    assert_int_equal(at(at(out, "account"), "life")->valueint, 60);
+    cJSON_Delete(out);
+    refuse(OP("service.add", "CIFS/Files"), SP_EEXIST, "the name CIFS/Files is taken");
+    refuse(OP("service.add", "files"), SP_EINPUT,
+           "\"files\" is no service; write TYPE/HOST, as in host/nas1");
+    run(OP("service.add", "cifs/files.other.example")); /* its short name is taken, and left out */
+
+    run(OP("service.rotate", "cifs/files"));
+    out = call(OP("service.keytab", "cifs/files"));
+    assert_int_equal(at(out, "entries")->valueint, 4 * 2 * 4); /* names, versions, types */
+    bytes = admin_unbase64(at(out, "keytab")->valuestring, &n);
+    assert_non_null(bytes);
+    sp_arena_init(&mem, block, sizeof block);
+    assert_true(krb_get_keytab(sp_span(bytes, n), &mem, &kt, &e));
+    assert_int_equal(kt.count, 32);
+    assert_true(kt.v[0].kvno == 2 && kt.v[7].kvno == 1 && sp_same(kt.v[0].realm, SP_LIT("EXAMPLE")));
+    free(bytes);
+    cJSON_Delete(out);
+
+    run(ADD("alice") "}");
+    refuse(OP("service.keytab", "alice"), SP_EREFUSED, "alice is no service");
+    refuse(OP("service.delete", "alice"), SP_EREFUSED, "alice is no service");
+    refuse(OP("service.rotate", "krbtgt/EXAMPLE"), SP_EREFUSED, "krbtgt/EXAMPLE is no service");
+    out = call("{\"op\":\"service.list\"}");
+    assert_int_equal(cJSON_GetArraySize(at(out, "services")), 2);
+    cJSON_Delete(out);
+    run(OP("service.delete", "cifs/192.0.2.7"));
+    refuse(OP("service.keytab", "cifs/files"), SP_ENOTFOUND, "there is no account cifs/files");
+}
+
+static void test_krbtgt_rotate(void **state)
+{
+    cJSON *out, *keys;
+
+    (void)state;
+    for (int kvno = 2; kvno < 6; kvno++) {
+        out = call("{\"op\":\"krbtgt.rotate\"}");
+        assert_int_equal(at(out, "kvno")->valueint, kvno);
+        cJSON_Delete(out);
+    }
+    out = call(OP("account.keys", "krbtgt/EXAMPLE"));
+    keys = cJSON_GetObjectItem(out, "keys");
+    assert_int_equal(cJSON_GetArraySize(keys), 8); /* the newest and one before */
+    assert_int_equal(at(cJSON_GetArrayItem(keys, 0), "kvno")->valueint, 5);
+    assert_int_equal(at(cJSON_GetArrayItem(keys, 7), "kvno")->valueint, 4);
+    cJSON_Delete(out);
+}
+
+static void test_status(void **state)
+{
+    cJSON *out;
+
+    (void)state;
+    write_file(paths.config, "[kdc]\nguess-limits = off\n");
+    out = call("{\"op\":\"status\"}");
+    assert_text(out, "realm", "EXAMPLE");
+    assert_text(out, "master_key", "file");
+    assert_false(cJSON_IsTrue(at(out, "guess_limits")));
+    assert_non_null(strstr(cJSON_GetArrayItem(at(out, "warnings"), 0)->valuestring, "GUESS LIMITS ARE OFF"));
+    cJSON_Delete(out);
+}
+
+/* ---- policy ---- */
+
+static void test_policy(void **state)
+{
+    static const char *const name_text = "The password must not contain the account's name.",
+                             *const common =
+                                 "This password is on the list of common passwords; choose another.",
+                             *const length = "The password must have at least 12 characters.";
+    const struct {
+        const char *name, *password, *why; /* NULL: good */
+    } rows[] = {
+        {"alice",           "correct horse battery",                            NULL                                                    },
+        {"alice",           "elevenchars",                                      length                                                  },
+        {"alice",           "twelve chars",                                     NULL                                                    },
+        {"alice",           "\xc3\xa4\xc3\xb6\xc3\xbc\xc3\xa4\xc3\xb6\xc3\xbc",
+         length                                                                                                                         }, /* six letters in twelve bytes */
+        {"alice",           "in wonderALICEland",                               name_text                                               },
+        {"al",              "talented and tall",                                NULL                                                    }, /* two letters are in everything */
+        {"host/files.corp", "my files are mine",                                name_text                                               },
+        {"nas1$",           "the nas1 password",                                name_text                                               },
+        {"bob",             "correcthorsebatterystaple",                        common                                                  },
+        {"bob",             "PasswordPassword",                                 common                                                  },
+        {"bob",             "iloveyouforever2024!",                             common                                                  },
+        {"bob",             "Password1234",                                     common                                                  },
+        {"bob",             "in my own file",                                   common                                                  },
+        {"bob",             "\xff\xfe not text at all",                         "The password must be UTF-8 text of at most 1023 bytes."},
+    };
+    struct admin_config *c = calloc(1, sizeof *c);
+
+    (void)state;
+    c->password_min = 12;
+    snprintf(c->common_passwords, sizeof c->common_passwords, "%s/list", root);
+    write_file(c->common_passwords, "first\nIn My Own File\r\n");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sp_err e = {0};
+        bool ok = admin_check_password(c, sp_str(rows[i].name), sp_str(rows[i].password), &e);
+
+        if (ok != !rows[i].why || strcmp(e.text, rows[i].why ? rows[i].why : "") != 0)
+            fail_msg("%s: %s", rows[i].password, e.text);
+        assert_int_equal(e.kind, ok ? SP_OK : SP_EREFUSED);
+    }
+    free(c);
+}
+
+static void change(struct admin *a, const char *password, uint64_t generation_now, uint16_t want,
+                   const char *text)
+{
+    struct admin_change c = {.account_id = 3, .generation = generation_now, .password_n = strlen(password)};
+    uint16_t result = 99;
+    char got[256];
+
+    memcpy(c.password, password, c.password_n);
+    admin_change_password(a, &c, &result, got);
+    assert_int_equal(result, want);
+    assert_string_equal(got, text);
+}
+
+static void test_change_password(void **state)
+{
+    struct admin *a = calloc(1, sizeof *a);
+    struct sp_err e = {0};
+    cJSON *out;
+
+    (void)state;
+    write_file(paths.config, "[policy]\nmax-age = 90d\n");
+    run(ADD("alice") ",\"must_change\":true}");
+    assert_true(admin_open(&paths, ADMIN_WRITE, a, &e));
+    change(a, "short", 1, 4, "The password must have at least 12 characters.");
+    change(a, "a different horse", 1, 0, "Password changed.");
+    change(a, "a different horse", 1, 3,
+           "The account has changed meanwhile; log in again."); /* generation is 2 now */
+    admin_close(a);
+    free(a);
+    out = call(OP("account.show", "alice"));
+    assert_list(at(out, "account"), "flags", "[]");
+    assert_true(at(at(out, "account"), "kvno")->valueint == 2 &&
+                at(at(out, "account"), "generation")->valueint == 2);
+    assert_true(cJSON_IsString(at(at(out, "account"), "password_expires")));
+    cJSON_Delete(out);
+}
+
+/* ---- export, import, backup ---- */
+
+static char *with_text(const char *fmt, const char *text)
+{
+    cJSON *s = cJSON_CreateString(text);
+    char *quoted = cJSON_PrintUnformatted(s), *out = NULL;
+
+    assert_true(asprintf(&out, fmt, quoted) > 0);
+    cJSON_free(quoted);
+    cJSON_Delete(s);
+    return out;
+}
+
+#define IMPORT "{\"op\":\"account.import\",\"passphrase\":\"long enough\",\"text\":%s}"
+
+static void refuse_import(const char *fmt, const char *text, enum sp_kind kind, const char *why)
+{
+    char *req = with_text(fmt, text);
+
+    refuse(req, kind, why);
+    free(req);
+}
+
+static void test_export_import(void **state)
+{
+    cJSON *out, *before, *after;
+    char *text, *req, *at_key;
+
+    (void)state;
+    run(ADD("alice") ",\"aliases\":[\"al\"],\"comment\":\"a \\\"quoted\\\" one\"}");
+    run(ADD("bob") "}");
+    run("{\"op\":\"service.add\",\"name\":\"host/nas1\"}");
+    before = call(OP("account.keys", "alice"));
+    refuse("{\"op\":\"account.export\",\"passphrase\":\"short\"}", SP_EREFUSED,
+           "The passphrase must have at least 8 bytes.");
+    out = call("{\"op\":\"account.export\",\"passphrase\":\"long enough\"}");
+    text = strdup(at(out, "text")->valuestring);
+    cJSON_Delete(out);
+    assert_memory_equal(text, "sallyport-accounts 1 scrypt n=32768 r=8 p=1 salt=", 49);
+    assert_null(strstr(text, "alice"));
+
+    refuse_import("{\"op\":\"account.import\",\"passphrase\":\"another one\",\"text\":%s}", text, SP_EREFUSED,
+                  "the passphrase is wrong, or the export was altered");
+    refuse_import(IMPORT, "hello", SP_EINPUT, "the first line is no header of an account export");
+    refuse_import(IMPORT, "sallyport-accounts 2 x\nAAAA\n", SP_EINPUT,
+                  "the export has a format that this version does not know");
+    at_key = strchr(text, '\n') + 20;
+    *at_key = *at_key == 'A' ? 'B' : 'A';
+    refuse_import(IMPORT, text, SP_EREFUSED, "the passphrase is wrong, or the export was altered");
+    run(OP("account.delete", "alice"));
+    out = call("{\"op\":\"account.export\",\"passphrase\":\"long enough\"}"); /* without alice */
+    cJSON_Delete(out);
+
+    free(text);
+    run(ADD("carol") ",\"aliases\":[\"cc\"]}");
+    out = call("{\"op\":\"account.export\",\"passphrase\":\"long enough\"}");
+    text = strdup(at(out, "text")->valuestring);
+    cJSON_Delete(out);
+    cJSON_Delete(before);
+    before = call(OP("account.keys", "carol"));
+    run(OP("account.delete", "carol"));
+    req = with_text(IMPORT, text);
+    out = call(req);
+    assert_int_equal(at(out, "imported")->valueint, 1); /* carol; bob and host/nas1 are still here */
+    assert_list(out, "skipped", "[\"bob\",\"host/nas1\"]");
+    cJSON_Delete(out);
+    after = call(OP("account.keys", "cc"));
+    assert_true(cJSON_Compare(before, after, true));
+    cJSON_Delete(before);
+    cJSON_Delete(after);
+    free(req);
+
+    run("{\"op\":\"account.passwd\",\"name\":\"bob\",\"password\":\"a different horse\"}");
+    req = with_text("{\"op\":\"account.import\",\"passphrase\":\"long enough\",\"replace\":true,\"text\":%s}",
+                    text);
+    out = call(req);
+    assert_int_equal(at(out, "imported")->valueint, 3);
+    cJSON_Delete(out);
+    free(req);
+    assert_int_equal(generation(OP("account.show", "bob")), 3); /* tickets of the replaced password end */
+
+    run(OP("account.delete", "carol")); /* one conflict, and nothing of the whole export comes in */
+    run(OP("account.delete", "bob"));
+    run(ADD("dave") ",\"aliases\":[\"cc\"]}");
+    refuse_import(IMPORT, text, SP_EEXIST, "the name cc is taken");
+    refuse(OP("account.show", "bob"), SP_ENOTFOUND, "there is no account bob");
+    free(text);
+}
+
+static void test_backup(void **state)
+{
+    char req[5000], path[5000];
+    struct admin_paths copy;
+
+    (void)state;
+    run(ADD("alice") "}");
+    refuse("{\"op\":\"backup\",\"dir\":\"here\"}", SP_EINPUT, "\"here\" is no absolute path");
+    snprintf(req, sizeof req, "{\"op\":\"backup\",\"dir\":\"%s/copy\"}", root);
+    run(req);
+    snprintf(path, sizeof path, "%s/copy/accounts/data.mdb", root);
+    assert_int_equal(access(path, R_OK), 0);
+    snprintf(path, sizeof path, "%s/copy/master.key", root);
+    assert_int_equal(access(path, F_OK), -1); /* the key travels by itself */
+    copy = paths;
+    snprintf(copy.state, sizeof copy.state, "%.60s/copy", root);
+    snprintf(req, sizeof req, "cp %s/master.key %.60s/copy/", paths.state, root);
+    assert_int_equal(system(req), 0);
+    paths = copy;
+    cJSON_Delete(call(OP("account.show", "alice")));
+}
+
+/* ---- the lock and admin.sock ---- */
+
+static void test_lock(void **state)
+{
+    struct admin *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b);
+    struct sp_err e = {0};
+    char why[5000];
+
+    (void)state;
+    assert_true(admin_open(&paths, ADMIN_WRITE, a, &e));
+    assert_false(admin_open(&paths, ADMIN_WRITE, b, &e));
+    assert_true(e.kind == SP_EREFUSED && e.proto == ADMIN_BUSY);
+    e = (struct sp_err){0};
+    assert_true(admin_open(&paths, ADMIN_READ, b, &e)); /* readers do not mind */
+    admin_close(b);
+    snprintf(why, sizeof why, "%s/lock is held, but nobody answers at admin.sock", paths.state);
+    refuse("{\"op\":\"status\"}", SP_EBACKEND, why);
+    admin_close(a);
+    cJSON_Delete(call("{\"op\":\"status\"}"));
+    free(a);
+    free(b);
+}
+
+/* Commands that run at the same time wait for one another. */
+static void test_parallel_commands(void **state)
+{
+    pid_t child[4];
+    cJSON *out;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        child[i] = fork();
+        if (child[i] == 0) {
+            char req[5000];
+            struct sp_err e = {0};
+            cJSON *done;
+
+            snprintf(req, sizeof req, ADD("user%d") "}", i);
+            done = try_call(req, &e);
+            _exit(done == NULL);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        int status;
+
+        assert_int_equal(waitpid(child[i], &status, 0), child[i]);
+        assert_int_equal(status, 0);
+    }
+    out = call("{\"op\":\"account.list\"}");
+    assert_int_equal(cJSON_GetArraySize(at(out, "accounts")), 4);
+    cJSON_Delete(out);
+}
+
+/* A stand-in for the keeper: answers one request, whatever it is, after having looked at it. */
+static void answer_once(int listener, const char *answer)
+{
+    int fd = accept(listener, NULL, NULL);
+    uint32_t be;
+    char buf[1000] = "";
+    size_t n;
+
+    if (fd < 0 || read(fd, &be, 4) != 4 || (n = ntohl(be)) >= sizeof buf || read(fd, buf, n) != (ssize_t)n)
+        _exit(1);
+    if (strcmp(buf, "{\"op\":\"status\"}") != 0)
+        _exit(2);
+    be = htonl((uint32_t)strlen(answer));
+    _exit(write(fd, &be, 4) != 4 || write(fd, answer, strlen(answer)) != (ssize_t)strlen(answer));
+}
+
+static pid_t stand_in(const char *answer)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    pid_t child;
+
+    snprintf(to.sun_path, sizeof to.sun_path, "%.80s/admin.sock", paths.run);
+    unlink(to.sun_path);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    child = fork();
+    if (child == 0)
+        answer_once(fd, answer);
+    close(fd);
+    return child;
+}
+
+static void test_wire(void **state)
+{
+    struct admin *a = calloc(1, sizeof *a);
+    struct sp_err e = {.kind = SP_EEXIST, .proto = 7, .text = "the name x is taken"};
+    cJSON *refusal = admin_answer(false, NULL, &e), *out;
+    char *text = cJSON_PrintUnformatted(refusal);
+    int status;
+    pid_t child;
+
+    (void)state;
+    assert_string_equal(text,
+                        "{\"ok\":false,\"kind\":\"exists\",\"code\":7,\"text\":\"the name x is taken\"}");
+    e = (struct sp_err){0};
+    assert_true(admin_open(&paths, ADMIN_WRITE, a, &e));
+    child = stand_in("{\"ok\":true,\"result\":{\"realm\":\"FAR\"}}");
+    out = call("{\"op\":\"status\"}");
+    assert_text(out, "realm", "FAR");
+    cJSON_Delete(out);
+    assert_true(waitpid(child, &status, 0) == child && status == 0);
+    child = stand_in(text);
+    refuse("{\"op\":\"status\"}", SP_EEXIST, "the name x is taken");
+    assert_true(waitpid(child, &status, 0) == child && status == 0);
+    child = stand_in("nonsense");
+    refuse("{\"op\":\"status\"}", SP_EBACKEND, "the daemon's answer cannot be read");
+    assert_true(waitpid(child, &status, 0) == child && status == 0);
+    admin_close(a);
+    free(a);
+    cJSON_free(text);
+    cJSON_Delete(refusal);
+}
+
+/* ---- small things ---- */
+
+static void test_base64(void **state)
+{
+    static const struct {
+        const char *text, *bytes;
+    } rows[] = {
+        {"",           ""      },
+        {"Zg==",       "f"     },
+        {"Zm8=",       "fo"    },
+        {"Zm9v",       "foo"   },
+        {"Zm9v\nYmFy", "foobar"}
+    }; /* RFC 4648 10 */
+    static const char *const bad[] = {"Zg=", "Zh==", "Z", "Zg==Zg==", "Zm9*", "===="};
+    size_t n;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint8_t *p = admin_unbase64(rows[i].text, &n);
+
+        assert_non_null(p);
+        assert_true(n == strlen(rows[i].bytes) && memcmp(p, rows[i].bytes, n) == 0);
+        free(p);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_null(admin_unbase64(bad[i], &n));
+}
+
+static void test_rng_after_fork(void **state)
+{
+    uint8_t a[32], b[32];
+    int fd[2];
+
+    (void)state;
+    sp_rng_fill(admin_system_rng(), a, sizeof a);
+    assert_int_equal(pipe(fd), 0);
+    if (fork() == 0) {
+        sp_rng_fill(admin_system_rng(), a, sizeof a);
+        _exit(write(fd[1], a, sizeof a) != sizeof a);
+    }
+    sp_rng_fill(admin_system_rng(), a, sizeof a);
+    assert_int_equal(read(fd[0], b, sizeof b), sizeof b);
+    assert_memory_not_equal(a, b, sizeof a);
+    close(fd[0]);
+    close(fd[1]);
+    assert_true(wait(NULL) > 0);
+}
+
+#define EMPTY(f) cmocka_unit_test_setup_teardown(f, make_root, drop_root)
+#define REALM(f) cmocka_unit_test_setup_teardown(f, make_realm, drop_root)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_paths),
+        EMPTY(test_init),
+        REALM(test_master_key),
+        REALM(test_wrong_configuration),
+        REALM(test_long_line),
+        REALM(test_configuration),
+        REALM(test_show_config),
+        REALM(test_reload),
+        REALM(test_names),
+        REALM(test_account_add),
+        REALM(test_salts),
+        REALM(test_account_changes),
+        REALM(test_services),
+        REALM(test_krbtgt_rotate),
+        REALM(test_status),
+        EMPTY(test_policy),
+        REALM(test_change_password),
+        REALM(test_export_import),
+        REALM(test_backup),
+        REALM(test_lock),
+        REALM(test_parallel_commands),
+        REALM(test_wire),
+        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_rng_after_fork),
+    };
+
+    setenv("TZ", "Pacific/Chatham", 1); /* nothing depends on it */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,615 @@
+# SPDX-License-Identifier: MIT
+"""The command as scripts and people use it: exit statuses, JSON, errors that say what to do. No daemon is needed."""
+import fcntl
+import json
+import os
+import pathlib
+import pwd
+import re
+import stat
+import subprocess
+
+import pytest
+
+import harness
+from harness import PASSWORD, REALM, SALLYPORT, TOP, converse
+
+OTHER = harness.OTHER_PASSWORD
+
+
+class Answer:
+    def __init__(self, done):
+        self.code = done.returncode
+        self.raw = done.stdout
+        self.out = done.stdout.decode(errors='replace')
+        self.err = done.stderr.decode(errors='replace')
+
+    def ok(self):
+        assert self.code == 0, f'exit status {self.code}: {self.out}{self.err}'
+        assert self.err == ''
+        return self.out
+
+    def json(self):
+        return json.loads(self.ok())
+
+    def fails(self, code, pattern=''):
+        """One line, on standard error, that says what and what to do."""
+        assert self.code == code, f'exit status {self.code}: {self.out}{self.err}'
+        assert self.out == ''
+        assert re.fullmatch(r'sallyport: [^\n]+; [^\n]+\n', self.err), self.err
+        assert re.search(pattern, self.err), self.err
+        return self.err
+
+
+def call(*argv, stdin='', env=None):
+    clean = {k: v for k, v in os.environ.items() if k != 'SALLYPORT_ROOT'}
+    data = stdin if isinstance(stdin, bytes) else stdin.encode()
+    return Answer(subprocess.run([SALLYPORT, *map(str, argv)], input=data, capture_output=True, timeout=120,
+                                 env=dict(clean, **(env or {})), start_new_session=True))
+
+
+class Instance:
+    def __init__(self, root):
+        self.root = root
+
+    def __call__(self, *argv, **more):
+        return call('--root', self.root, *argv, **more)
+
+    def add(self, name, *options, password=PASSWORD):
+        return self('account', 'add', name, '--password-stdin', *options, stdin=password + '\n')
+
+
+def make(root):
+    it = Instance(root)
+    it('init', '--realm', REALM).ok()
+    return it
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    return make(tmp_path_factory.mktemp('cli'))
+
+
+@pytest.fixture
+def one(tmp_path):
+    return make(tmp_path / 'root')
+
+
+def commands():
+    try:
+        return json.loads(subprocess.run([SALLYPORT, 'help', '--json'], capture_output=True, timeout=30).stdout)['commands']
+    except (OSError, ValueError):
+        return []
+
+
+TREE = commands()
+PATHS = [c['path'] for c in TREE]
+
+
+def test_the_tree_is_the_design_s():
+    for path in ('init', 'account add', 'account passwd', 'account show', 'account list', 'account disable', 'account enable',
+                 'account unlock', 'account delete', 'account keys', 'account alias', 'account export', 'account import',
+                 'service add', 'service keytab', 'service rotate', 'service list', 'service delete', 'status', 'config check',
+                 'config show', 'client-config', 'backup', 'krbtgt rotate', 'version'):
+        assert path in PATHS
+
+
+# ---- help, usage ----
+
+@pytest.mark.parametrize('path', [''] + PATHS + sorted({p.split()[0] for p in PATHS if ' ' in p}))
+def test_help_everywhere(path):
+    words = path.split()
+    text = call(*words, '--help').ok()
+    assert text.startswith('usage: sallyport ' + path) and '--root DIR' in text and '--json' in text
+    assert call('help', *words).ok() == text
+    assert call(*words, '-h').ok() == text
+    assert json.loads(call(*words, '--help', '--json').ok())['commands']
+
+
+def test_help_of_a_verb_names_every_option():
+    for c in TREE:
+        text = call(*c['path'].split(), '--help').ok()
+        for o in c['options']:
+            assert f'--{o["name"]}' in text and o['help'] in text
+
+
+@pytest.mark.parametrize('argv, pattern', [
+    ([], 'needs a command'),
+    (['acount'], "did you mean 'account'"),
+    (['account'], 'account needs a command behind it'),
+    (['account', 'ad', 'x'], "did you mean 'account add'"),
+    (['frobnicate'], "see 'sallyport --help'"),
+    (['account', 'add'], "'account add' needs NAME"),
+    (['account', 'add', ''], 'NAME is empty'),
+    (['account', 'add', 'x', 'secret'], 'a password is never an argument'),
+    (['account', 'add', 'x', '--password', 'secret'], 'every user here could read it; use --password-stdin'),
+    (['account', 'add', 'x', '--password=secret'], 'use --password-stdin'),
+    (['account', 'add', 'x', '--pasword-stdin'], 'did you mean --password-stdin'),
+    (['account', 'add', 'x', '--password-stdin=y'], 'takes no value'),
+    (['account', 'add', 'x', '--salt'], 'needs RULE'),
+    (['account', 'add', 'x', '--salt', '--alias'], 'needs RULE'),
+    (['account', 'add', 'x', '--salt', 'a', '--salt', 'b'], 'given twice'),
+    (['account', 'add', 'x', '--expires', '2027-02-30'], 'does not read so'),
+    (['account', 'add', 'x', '--expires', '2027-02-03T1:00:00Z'], 'does not read so'),
+    (['account', 'add', 'x', '--enctypes', 'aes'], 'does not read so'),
+    (['account', 'add', 'x'], 'pipe it in with --password-stdin'),
+    (['account', 'alias', 'x'], 'nothing to do'),
+    (['account', 'list', 'x'], 'takes no name'),
+    (['account', 'list', '-x'], 'two dashes'),
+    (['account', 'import', '-', '--passphrase-stdin'], 'cannot be both'),
+    (['service', 'add', 'host/x', '--life', '3w'], 'does not read so'),
+    (['service', 'keytab', 'host/x'], 'say --out FILE'),
+    (['service', 'keytab', 'host/x', '--out', '-', '--owner', 'root'], 'has no owner'),
+    (['client-config', '--for', 'windows'], 'mit, heimdal and java'),
+    (['--root'], 'needs DIR'),
+    (['--root=', 'status'], 'root is empty'),
+    (['--realm', 'X', 'init'], 'options of a command go behind it'),
+])
+def test_usage(argv, pattern, tmp_path):
+    call(*argv).fails(2, pattern)
+
+
+def test_errors_as_json(shared):
+    for argv, code, kind in [(['account', 'shwo', 'x'], 2, 'input'), (['account', 'show', 'nobody'], 3, 'not found'),
+                             (['account', 'delete', 'nobody'], 1, 'refused')]:
+        for where in (['--json', *argv], [*argv, '--json']):
+            answer = shared(*where)
+            assert answer.code == code and answer.err == ''
+            error = json.loads(answer.out)['error']
+            assert error['kind'] == kind and error['text'] and error['status'] == code
+
+
+def test_root_by_option_or_environment(shared):
+    want = shared('account', 'list', '--json').json()
+    assert call('account', 'list', '--json', env={'SALLYPORT_ROOT': str(shared.root)}).json() == want
+    assert call('account', 'list', '--json', f'--root={shared.root}').json() == want
+    assert call('account', '--root', shared.root, 'list', '--json',
+                env={'SALLYPORT_ROOT': '/nonexistent'}).json() == want
+
+
+# ---- instance ----
+
+def test_init_is_idempotent(one):
+    first = one('account', 'keys', f'krbtgt/{REALM}', '--show-secret', '--json').json()
+    again = one('init', '--realm', REALM, '--json').json()
+    assert again['realm'] == REALM and again['created'] is False
+    assert 'nothing was changed' in one('init').ok()
+    assert one('account', 'keys', f'krbtgt/{REALM}', '--show-secret', '--json').json() == first
+    one('init', '--realm', 'ELSEWHERE').fails(4)
+
+
+def test_init_says_what_comes_next(tmp_path):
+    text = Instance(tmp_path / 'r')('init', '--realm', REALM).ok()
+    assert f'realm {REALM} is made' in text and f'sallyport --root {tmp_path / "r"} account add NAME' in text
+    made = Instance(tmp_path / 'r2')('init', '--realm', REALM, '--json').json()
+    assert made['created'] is True and made['realm'] == REALM
+
+
+def test_nothing_here_says_init(tmp_path):
+    for argv in (['account', 'list'], ['status'], ['service', 'list'], ['client-config']):
+        Instance(tmp_path)(*argv).fails(3, 'init')
+
+
+def test_status_without_a_daemon(shared):
+    status = shared('status', '--json').json()
+    assert status['realm'] == REALM and status['daemon'] is False
+    assert 'No sallyportd runs here' in shared('status').ok()
+    shared('status', '--require-daemon').fails(6, 'no sallyportd runs')
+
+
+def test_guess_limits_off_is_shouted(one):
+    assert 'WARNING' not in one('status').ok()
+    (one.root / 'etc/sallyport/conf.d').mkdir(parents=True, exist_ok=True)
+    (one.root / 'etc/sallyport/conf.d/x.conf').write_text('[kdc]\nguess-limits = off\n')
+    assert re.search('WARNING: .*guess-limits', one('status').ok())
+
+
+def test_version():
+    text = call('version').ok()
+    assert re.fullmatch(r'sallyport \d+\.\d+\.\d+\n', text) and call('--version').ok() == text
+    assert call('version', '--json').json() == {'version': text.split()[1]}
+
+
+# ---- configuration ----
+
+def test_config_check(one):
+    one('config', 'check').ok()
+    assert one('config', 'check', '--json').json()['ok'] is True
+
+
+@pytest.mark.parametrize('text, line, pattern', [
+    ('[kdc]\n# fine\nskwe = 300\n', 3, 'skwe'),
+    ('[kcd]\nsalt = default\n', 2, 'kcd'),
+    ('\n[kdc]\nsalt = pepper\n', 3, 'pepper'),
+    ('[kdc]\nlifetimes = long\n', 2, 'standard'),
+])
+def test_wrong_configuration_names_file_and_line(one, text, line, pattern):
+    file = one.root / 'etc/sallyport/conf.d/bad.conf'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    error = one('config', 'check')
+    assert error.code == 2 and pattern in error.err
+    assert re.search(rf'bad\.conf:{line}\b', error.err), error.err
+
+
+def test_every_setting_is_in_the_manual_page(shared):
+    settings = shared('config', 'show', '--json').json()['settings']
+    assert len(settings) > 20
+    page = (TOP / 'man/sallyport.conf.5').read_text()
+    told = set()
+    section = None
+    for line in page.splitlines():
+        if m := re.match(r'\.Ss Section \[(\w+)\]', line):
+            section = m[1]
+        elif m := re.match(r'\.It Cm (\S+)', line):
+            told.add((section, m[1]))
+    keys = {(s['section'], s['key']) for s in settings}
+    assert keys - told == set(), 'not in sallyport.conf(5)'
+    assert told - keys == set(), 'in sallyport.conf(5), but not known'
+
+
+def test_config_show_says_where_from(one):
+    file = one.root / 'etc/sallyport/conf.d/x.conf'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('[kdc]\nlifetimes = windows-like\n')
+    rows = {(s['section'], s['key']): s for s in one('config', 'show', '--json').json()['settings']}
+    assert rows['kdc', 'lifetimes']['value'] == 'windows-like'
+    assert rows['kdc', 'lifetimes']['source'].endswith('x.conf:2')
+    assert rows['kdc', 'guess-limits']['source'] == 'default'
+    assert re.search(r'kdc +lifetimes +windows-like +\S*x\.conf:2\n', one('config', 'show').ok())
+
+
+# ---- accounts ----
+
+def test_account_life(one):
+    one.add('alice', '--alias', 'al', '--comment', 'first', '--expires', '2037-01-31T12:00:00Z').ok()
+    one.add('alice').fails(4)
+    one.add('al').fails(4)
+    shown = one('account', 'show', 'alice', '--json').json()['account']
+    assert shown['name'] == 'alice' and 'al' in str(shown['aliases']) and shown['comment'] == 'first'
+    assert shown['expires'].startswith('2037-01-31T12:00:00')
+    assert one('account', 'show', 'al', '--json').json()['account']['id'] == shown['id']
+    assert one('account', 'show', f'alice@{REALM}', '--json').json()['account']['id'] == shown['id']
+    assert re.search(r'^created +20\d\d-\d\d-\d\dT', one('account', 'show', 'alice').ok(), re.M)
+    one('account', 'disable', 'alice').ok()
+    assert 'disabled' in str(one('account', 'show', 'alice', '--json').json()['account']['flags'])
+    one('account', 'enable', 'alice').ok()
+    assert 'disabled' not in str(one('account', 'show', 'alice', '--json').json()['account']['flags'])
+    one('account', 'unlock', 'alice').ok()
+    one('account', 'alias', 'alice', '--add', 'ally', '--remove', 'al').ok()
+    one('account', 'show', 'al').fails(3)
+    one('account', 'show', 'ally').ok()
+    one('account', 'passwd', 'alice', '--password-stdin', stdin=OTHER + '\n').ok()
+    after = one('account', 'show', 'alice', '--json').json()['account']
+    assert after['generation'] > shown['generation'] and after['kvno'] == shown['kvno'] + 1
+    one('account', 'delete', 'alice').fails(1, '--yes')
+    one('account', 'delete', 'alice', '--yes').ok()
+    one('account', 'show', 'alice').fails(3)
+    for verb in ('disable', 'enable', 'unlock', 'show'):
+        one('account', verb, 'alice').fails(3)
+    one('account', 'delete', 'alice', '--yes').fails(3)
+
+
+@pytest.mark.parametrize('name', ['alice', 'nas1$', 'alice@corp.example', f'carol@{REALM}', 'jürgen', '-dash'])
+def test_names_in_any_form(one, name):
+    argv = ['account', 'add', '--password-stdin', '--', name]
+    one(*argv, stdin=PASSWORD + '\n').ok()
+    one('account', 'show', '--', name).ok()
+    one('account', 'delete', '--yes', '--', name).ok()
+
+
+def test_list_is_a_table(one):
+    one.add('alice').ok()
+    one.add('bob').ok()
+    lines = one('account', 'list').ok().splitlines()
+    assert lines[0].startswith('NAME')
+    column = lines[0].index('KIND')
+    for name in ('alice', 'bob'):
+        line, = [row for row in lines if row.startswith(name + ' ')]
+        assert line[column - 1] == ' ' and line[column] != ' '
+    listed = one('account', 'list', '--json').json()['accounts']
+    assert {'alice', 'bob'} <= {a['name'] for a in listed}
+    assert all(re.match(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d', a['created']) for a in listed)
+
+
+def test_hostile_text_is_shown_escaped(one):
+    one.add('mallory', '--comment', '\x1b[31mred\x07\u009b2J').ok()
+    shown = one('account', 'show', 'mallory')
+    assert b'\x1b' not in shown.raw and b'\x07' not in shown.raw and rb'\x1b[31mred\x07' in shown.raw
+    missing = one('account', 'show', 'no\x1b]0;title\x07body')
+    assert missing.code in (2, 3) and '\x1b' not in missing.err and '\x07' not in missing.err
+    assert '\x1b' not in one('no\x1bcommand').fails(2) and '\x1b' not in one('status', '--o\x1bption').fails(2)
+
+
+def test_passwords(one):
+    one.add('short', password='abc').fails(1)
+    one.add('empty', password='').fails(2, 'is empty')
+    one('account', 'add', 'nul', '--password-stdin', stdin=b'abc\0defghijklmnop\n').fails(2, 'NUL')
+    one('account', 'add', 'latin', '--password-stdin', stdin=b'gr\xfcn-und-lang-genug\n').fails(2, 'UTF-8')
+    one('account', 'add', 'long', '--password-stdin', stdin='x' * 2000).fails(2, 'longer')
+    one.add('carol-whose-name', password='carol-whose-name-1').fails(1)
+    assert not {'short', 'empty', 'nul', 'latin', 'long'} & {a['name'] for a in one('account', 'list', '--json').json()['accounts']}
+
+
+def test_password_newline_is_cut(one):
+    salt = ['--salt', 'the same salt']
+    one('account', 'add', 'a', '--password-stdin', *salt, stdin=PASSWORD + '\nnext line\n').ok()
+    one('account', 'add', 'b', '--password-stdin', *salt, stdin=PASSWORD).ok()
+    one('account', 'add', 'c', '--password-stdin', *salt, stdin=PASSWORD + ' \n').ok()
+    a, b, c = [[k['key'] for k in one('account', 'keys', n, '--show-secret', '--json').json()['keys']] for n in 'abc']
+    assert a == b != c
+
+
+def test_password_asked_for_on_a_terminal(one):
+    argv = [SALLYPORT, '--root', one.root, 'account', 'add', 'typed']
+    said = converse(argv, [('New password: ', PASSWORD), ('Once more: ', PASSWORD)])
+    assert said.code == 0 and PASSWORD not in said.text, said.text
+    said = converse([*argv[:-1], 'typo'], [('New password: ', PASSWORD), ('Once more: ', OTHER)])
+    assert said.code == 2 and 'the two differ' in said.text and OTHER not in said.text
+    said = converse([SALLYPORT, '--root', one.root, 'account', 'delete', 'typed'], [('Type yes: ', 'no')])
+    assert said.code == 1 and 'not confirmed' in said.text
+    one('account', 'show', 'typed').ok()
+    said = converse([SALLYPORT, '--root', one.root, 'account', 'delete', 'typed'], [('Type yes: ', 'yes')])
+    assert said.code == 0, said.text
+    one('account', 'show', 'typed').fails(3)
+
+
+def test_keys(one):
+    one.add('alice').ok()
+    one('service', 'add', 'host/nas1').ok()
+    one('account', 'keys', 'alice').fails(1, '--show-secret')
+    assert one('account', 'keys', 'alice', '--json').code == 1
+    sizes = {17: 16, 18: 32, 19: 16, 20: 32}
+    for name, salt in (('alice', REALM + 'alice'), ('host/nas1', None), (f'krbtgt/{REALM}', None)):
+        keys = one('account', 'keys', name, '--show-secret', '--json').json()['keys']
+        assert {k['etype'] for k in keys} == {17, 18, 19, 20}
+        for k in keys:
+            assert len(bytes.fromhex(k['key'])) == sizes[k['etype']] and k['kvno'] == 1
+            assert k.get('salt') == salt if salt else not k.get('salt')
+    text = one('account', 'keys', 'alice', '--show-secret').ok()
+    assert all(k['key'] in text for k in one('account', 'keys', 'alice', '--show-secret', '--json').json()['keys'])
+
+
+# ---- services ----
+
+def test_service_life(one):
+    one('service', 'add', 'host/nas1.test', '--alias', '192.0.2.7', '--life', '1h').ok()
+    one('service', 'add', 'host/nas1.test').fails(4)
+    one('service', 'add', 'noslash').fails(2)
+    listed, = [s for s in one('service', 'list', '--json').json()['services'] if s['name'] == 'host/nas1.test']
+    assert '192.0.2.7' in str(listed['aliases'])
+    assert 'host/nas1.test' in one('service', 'list').ok()
+    before = one('account', 'keys', 'host/nas1.test', '--show-secret', '--json').json()['keys']
+    one('service', 'rotate', 'host/nas1.test').ok()
+    after = one('account', 'keys', 'host/nas1.test', '--show-secret', '--json').json()['keys']
+    assert max(k['kvno'] for k in after) == 2 and not {k['key'] for k in before} & {k['key'] for k in after if k['kvno'] == 2}
+    one('service', 'delete', 'host/nas1.test').fails(1, '--yes')
+    one('service', 'delete', 'host/nas1.test', '--yes').ok()
+    one('service', 'keytab', 'host/nas1.test', '--out', one.root / 'x').fails(3)
+    assert not (one.root / 'x').exists()
+
+
+def keytab_entries(data):
+    """(principal, kvno, etype, key) of the format that MIT documents, version 2."""
+    assert data[:2] == b'\x05\x02'
+    at, found = 2, []
+    while at < len(data):
+        n = int.from_bytes(data[at:at + 4], 'big', signed=True)
+        rec, at = data[at + 4:at + 4 + abs(n)], at + 4 + abs(n)
+        if n < 0:
+            continue
+        pos = 0
+
+        def number(size):
+            nonlocal pos
+            pos += size
+            return int.from_bytes(rec[pos - size:pos], 'big')
+
+        def text():
+            nonlocal pos
+            size = number(2)
+            pos += size
+            return rec[pos - size:pos]
+        count = number(2)
+        realm, parts = text(), []
+        for _ in range(count):
+            parts.append(text())
+        number(4), number(4)
+        kvno, etype = number(1), number(2)
+        key = text()
+        if len(rec) - pos >= 4:
+            kvno = number(4) or kvno
+        found.append((b'/'.join(parts).decode() + '@' + realm.decode(), kvno, etype, key.hex()))
+    return found
+
+
+def test_keytab(one, tmp_path):
+    one('service', 'add', 'host/nas1.test', '--alias', '192.0.2.7').ok()
+    file = tmp_path / 'k.keytab'
+    one('service', 'keytab', 'host/nas1.test', '--out', file).ok()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith('k.keytab')] == ['k.keytab']
+    entries = keytab_entries(file.read_bytes())
+    keys = {(k['etype'], k['kvno'], k['key']) for k in one('account', 'keys', 'host/nas1.test', '--show-secret', '--json').json()['keys']}
+    assert {(e[2], e[1], e[3]) for e in entries} == keys
+    names = {e[0] for e in entries}
+    assert {f'host/nas1.test@{REALM}', f'host/nas1@{REALM}', f'host/192.0.2.7@{REALM}'} <= names
+    assert one('service', 'keytab', 'host/nas1.test', '--out', '-').raw == file.read_bytes()
+    file.chmod(0o644)
+    one('service', 'keytab', 'host/nas1.test', '--out', file).ok()      # again: same keys, private again
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and keytab_entries(file.read_bytes()) == entries
+
+
+def test_keytab_has_one_reader(one, tmp_path):
+    one('service', 'add', 'host/nas1.test').ok()
+    keytab = ['service', 'keytab', 'host/nas1.test', '--out']
+    one(*keytab, tmp_path / 'k', '--owner', 'no-such-user').fails(3, 'no user')
+    target = tmp_path / 'elsewhere'
+    target.write_text('mine')
+    (tmp_path / 'link').symlink_to(target)
+    one(*keytab, tmp_path / 'link').fails(1, 'no regular file')
+    assert target.read_text() == 'mine'
+    one(*keytab, tmp_path / 'no/such/dir/k').fails(1)
+    if os.geteuid() != 0:
+        return
+    one(*keytab, tmp_path / 'k', '--owner', 'nobody').ok()
+    assert (tmp_path / 'k').stat().st_uid == pwd.getpwnam('nobody').pw_uid
+    one(*keytab, tmp_path / 'k').fails(1, 'two readers')
+    one(*keytab, tmp_path / 'k', '--owner', 'nobody').ok()
+
+
+# ---- moving, keeping ----
+
+def test_export_and_import(one, tmp_path):
+    one.add('alice', '--alias', 'al', '--comment', 'kept').ok()
+    one('service', 'add', 'host/nas1.test').ok()
+    file = tmp_path / 'accounts.txt'
+    out = one('account', 'export', '--passphrase-stdin', '--out', file, stdin='a long passphrase\n').ok()
+    assert str(file) in out and stat.S_IMODE(file.stat().st_mode) == 0o600
+    text = file.read_text()
+    keys = one('account', 'keys', 'alice', '--show-secret', '--json').json()['keys']
+    assert not any(k['key'] in text for k in keys) and 'alice' not in text
+    to = make(tmp_path / 'second')
+    to('account', 'import', file, '--passphrase-stdin', stdin='another passphrase\n').fails(1)
+    to('account', 'show', 'alice').fails(3)
+    broken = tmp_path / 'broken'
+    middle = len(text) * 2 // 3
+    broken.write_text(text[:middle] + ('A' if text[middle] != 'A' else 'B') + text[middle + 1:])
+    assert to('account', 'import', broken, '--passphrase-stdin', stdin='a long passphrase\n').code in (1, 2)
+    to('account', 'show', 'alice').fails(3)
+    taken = to('account', 'import', file, '--passphrase-stdin', '--json', stdin='a long passphrase\n').json()
+    assert taken['imported'] >= 2
+    assert to('account', 'keys', 'alice', '--show-secret', '--json').json()['keys'] == keys
+    assert to('account', 'show', 'al', '--json').json()['account']['comment'] == 'kept'
+    again = to('account', 'import', file, '--passphrase-stdin', '--json', stdin='a long passphrase\n').json()
+    assert again['imported'] == 0 and 'alice' in str(again['skipped'])
+    to('account', 'passwd', 'alice', '--password-stdin', stdin=OTHER + '\n').ok()
+    to('account', 'import', file, '--passphrase-stdin', '--replace', stdin='a long passphrase\n').ok()
+    now = to('account', 'keys', 'alice', '--show-secret', '--json').json()['keys']
+    assert {k['key'] for k in keys} <= {k['key'] for k in now}
+    to('account', 'import', tmp_path / 'absent', '--passphrase-stdin', stdin='a long passphrase\n').fails(3, 'no file')
+
+
+def test_backup(one, tmp_path):
+    one.add('alice').ok()
+    (tmp_path / 'copy').mkdir()
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        one('backup', 'copy').ok()      # relative to whoever asks, not to whoever does it
+    finally:
+        os.chdir(before)
+    assert any(p.is_file() and p.stat().st_size for p in (tmp_path / 'copy').rglob('*'))
+
+
+def test_krbtgt_rotate(one):
+    name = f'krbtgt/{REALM}'
+    one('krbtgt', 'rotate').ok()
+    keys = one('account', 'keys', name, '--show-secret', '--json').json()['keys']
+    assert {k['kvno'] for k in keys} == {1, 2}
+    assert one('krbtgt', 'rotate', '--json').json()['kvno'] == 3
+
+
+@pytest.mark.parametrize('kind', ['mit', 'heimdal', 'java'])
+def test_client_config(one, kind):
+    one('service', 'add', 'host/nas1.test', '--alias', '192.0.2.7').ok()
+    argv = ['client-config', '--for', kind, '--kdc', '127.0.0.1:1088', '--kdc', '[::1]:1088', '--kpasswd', '127.0.0.1:1464']
+    text = one(*argv).ok()
+    for line in (f'default_realm = {REALM}', 'rdns = false', 'dns_canonicalize_hostname = false', 'dns_lookup_kdc = false',
+                 'kdc = 127.0.0.1:1088', 'kdc = [::1]:1088', 'kpasswd_server = 127.0.0.1:1464', f'nas1.test = {REALM}',
+                 f'nas1 = {REALM}', f'192.0.2.7 = {REALM}'):
+        assert re.search(rf'^ +{re.escape(line)}$', text, re.M), line
+    assert 'primary_kdc' not in text
+    assert ('kdc.sock' in text) == (kind == 'mit')
+    assert one(*argv, '--json').json()['text'] == text
+    one('client-config', '--kdc', 'a b').fails(2)
+    assert re.search(r'^ +kdc = \S+:88$', one('client-config', '--for', kind).ok(), re.M)
+
+
+def test_not_permitted(one):
+    if os.geteuid() != 0:
+        pytest.skip('needs root to become somebody else')
+    for part in [one.root, *one.root.parents]:
+        if part == pathlib.Path('/tmp'):
+            break
+        part.chmod(0o755)
+    nobody = pwd.getpwnam('nobody')
+    done = subprocess.run([SALLYPORT, '--root', str(one.root), 'account', 'list'], capture_output=True, timeout=30, cwd='/',
+                          user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+    Answer(done).fails(5)
+
+
+def test_a_closed_output_is_a_failure(one):
+    with open('/dev/full', 'wb') as full:
+        done = subprocess.run([SALLYPORT, '--root', str(one.root), 'account', 'list'], stdout=full, stderr=subprocess.PIPE,
+                              timeout=30)
+    assert done.returncode == 1 and b'standard output' in done.stderr
+
+
+def test_completion_knows_the_tree():
+    file = TOP / 'dist/completion/sallyport.bash'
+    script = f'''. {file}
+        for k in "${{!_sallyport_below[@]}}"; do echo "below|$k|${{_sallyport_below[$k]}}"; done
+        for k in "${{!_sallyport_options[@]}}"; do echo "options|$k|${{_sallyport_options[$k]}}"; done'''
+    rows = [line.split('|') for line in subprocess.run(['bash', '-c', script], capture_output=True, text=True,
+                                                       check=True).stdout.splitlines()]
+    words = {f'{k} {w}' for kind, k, v in rows if kind == 'below' for w in v.split()}
+    verbs = {'sallyport ' + p for p in PATHS}
+    groups = {'sallyport ' + p.split()[0] for p in PATHS if ' ' in p}
+    assert words == verbs | groups | {'sallyport help'}
+    options = {k: set(v.split()) for kind, k, v in rows if kind == 'options'}
+    for c in TREE:
+        assert options.get('sallyport ' + c['path'], set()) == {'--' + o['name'] for o in c['options']}, c['path']
+
+
+def test_manual_page_knows_every_verb_and_option():
+    page = (TOP / 'man/sallyport.1').read_text()
+    for c in TREE:
+        assert re.search(rf'^\.It Cm {c["path"]}\b', page, re.M), c['path']
+        for o in c['options']:
+            assert f'Fl -{o["name"]}' in page, o['name']
+
+
+# ---- the same through the daemon ----
+
+@pytest.fixture
+def served(one):
+    port = harness.free_port()
+    server = harness.Server([harness.SALLYPORTD, '--root', one.root, '--foreground', '--listen', f'127.0.0.1:{port}',
+                             '--listen-kpasswd', f'127.0.0.1:{harness.free_port()}'], one.root / 'daemon.log', port)
+    yield one
+    assert server.stop() == 0, server.said()
+
+
+def test_commands_go_through_a_daemon_that_runs(served, tmp_path):
+    def unique(pairs):
+        assert len({k for k, _ in pairs}) == len(pairs), f'a key twice: {pairs}'
+        return dict(pairs)
+    status = json.loads(served('status', '--require-daemon', '--json').ok(), object_pairs_hook=unique)
+    assert status['realm'] == REALM and status['daemon']
+    assert 'No sallyportd runs here' not in served('status').ok()
+    served.add('alice').ok()
+    served.add('alice').fails(4)
+    served.add('short', password='abc').fails(1)
+    served('account', 'show', 'nobody').fails(3)
+    assert served('account', 'show', 'alice', '--json').json()['account']['name'] == 'alice'
+    served('service', 'add', 'host/nas1.test').ok()
+    served('service', 'keytab', 'host/nas1.test', '--out', tmp_path / 'k').ok()
+    assert keytab_entries((tmp_path / 'k').read_bytes())
+    served('account', 'unlock', 'alice').ok()
+    served('account', 'delete', 'alice', '--yes').ok()
+
+
+def test_a_lock_that_nobody_answers_for(one):
+    with open(one.root / 'var/lib/sallyport/lock', 'rb') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        one('account', 'list').fails(6)
+
+
+def test_manual_page_knows_every_option_of_the_daemon():
+    said = subprocess.run([harness.SALLYPORTD, '--help'], capture_output=True, text=True, timeout=30).stdout
+    page = (TOP / 'man/sallyportd.8').read_text()
+    options = set(re.findall(r'--([a-z][a-z-]*)', said))
+    assert 'listen' in options
+    for name in options:
+        assert re.search(rf'^\.It Fl .*-{name}\b', page, re.M), name

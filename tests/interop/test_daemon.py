@@ -1,0 +1,959 @@
+# SPDX-License-Identifier: MIT
+"""The daemon: its doors, its processes, what it survives. Most tests speak to it by hand; logins are MIT's kinit."""
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import harness
+from harness import HOST, OTHER_PASSWORD, PASSWORD, REALM, SALLYPORT, SALLYPORTD, Server, free_port, run
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason='needs root: mounts, other uids')
+
+
+# ---- a request by hand: enough of DER for one AS-REQ and for the code of its answer ----
+
+def der(tag, content):
+    n = len(content)
+    length = bytes([n]) if n < 128 else bytes([0x82]) + struct.pack('>H', n)
+    return bytes([tag]) + length + content
+
+
+def integer(v):
+    return der(2, v.to_bytes(v.bit_length() // 8 + 1, 'big'))
+
+
+def name(kind, *parts):
+    return der(0x30, der(0xa0, integer(kind)) + der(0xa1, der(0x30, b''.join(der(0x1b, p) for p in parts))))
+
+
+def as_req(client=b'alice', nonce=1, padding=b''):
+    """padding makes the request longer: an unknown padata of that many bytes."""
+    body = der(0x30, der(0xa0, der(3, bytes([0, 0x50, 0, 0, 0x10]))) + der(0xa1, name(1, client)) +
+               der(0xa2, der(0x1b, REALM.encode())) + der(0xa3, name(2, b'krbtgt', REALM.encode())) +
+               der(0xa5, der(0x18, b'20370101000000Z')) + der(0xa7, integer(nonce)) + der(0xa8, der(0x30, integer(18))))
+    padata = der(0xa3, der(0x30, der(0x30, der(0xa1, integer(99999)) + der(0xa2, der(4, padding))))) if padding else b''
+    return der(0x6a, der(0x30, der(0xa1, integer(5)) + der(0xa2, integer(10)) + padata + der(0xa4, body)))
+
+
+def contents(b):
+    """(tag, content) of each element."""
+    at = 0
+    while at < len(b):
+        tag, n, at = b[at], b[at + 1], at + 2
+        if n & 0x80:
+            size, n = n & 0x7f, int.from_bytes(b[at:at + (n & 0x7f)], 'big')
+            at += size
+        yield tag, b[at:at + n]
+        at += n
+
+
+def error_code(reply):
+    assert reply and reply[0] == 0x7e, f'no KRB-ERROR: {reply[:16].hex()}'
+    (_, whole), = contents(reply)
+    (_, sequence), = contents(whole)
+    (_, code), = contents(dict(contents(sequence))[0xa6])
+    return int.from_bytes(code, 'big')
+
+
+def frame(message):
+    return struct.pack('>I', len(message)) + message
+
+
+def receive(s, n):
+    got = b''
+    while len(got) < n:
+        more = s.recv(n - len(got))
+        if not more:
+            break
+        got += more
+    return got
+
+
+def receive_frame(s):
+    head = receive(s, 4)
+    return receive(s, struct.unpack('>I', head)[0]) if len(head) == 4 else b''
+
+
+def connect(to, timeout=10, source=None):
+    if isinstance(to, pathlib.Path):
+        s = socket.socket(socket.AF_UNIX)
+        to = str(to)
+    else:
+        s = socket.socket(socket.AF_INET6 if ':' in to[0] else socket.AF_INET)
+        if source:
+            s.bind((source, 0))
+    s.settimeout(timeout)
+    s.connect(to)
+    return s
+
+
+def ask_stream(to, message):
+    with connect(to) as s:
+        s.sendall(frame(message))
+        return receive_frame(s)
+
+
+def ask_udp(to, message, tries=1):
+    with socket.socket(socket.AF_INET6 if ':' in to[0] else socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(3)
+        for _ in range(tries):
+            s.sendto(message, to)
+            with contextlib.suppress(socket.timeout):
+                return s.recv(65536)
+    return b''
+
+
+# ---- an instance of a test's own ----
+
+class Instance:
+    def __init__(self, root, uid=None):
+        self.root, self.uid = pathlib.Path(root), uid
+        self.port, self.kpasswd_port = free_port(), free_port()
+        self.run = self.root / 'run/sallyport'
+        self.sock = self.run / 'kdc.sock'
+        self.log = self.root / 'sallyportd.log'
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.command('init', '--realm', REALM).ok()
+        self.command('account', 'add', 'alice', '--password-stdin', stdin=PASSWORD + '\n').ok()
+        self.server = None
+
+    def command(self, *argv, stdin=''):
+        return run([SALLYPORT, *argv, '--root', self.root], stdin=stdin)
+
+    def configure(self, text, file='test.conf'):
+        d = self.root / 'etc/sallyport/conf.d'
+        d.mkdir(parents=True, exist_ok=True)
+        (d / file).write_text(text)
+
+    def argv(self, *more):
+        argv = [SALLYPORTD, '--root', self.root, '--foreground', '--listen', f'127.0.0.1:{self.port}',
+                '--listen-kpasswd', f'127.0.0.1:{self.kpasswd_port}', *more]
+        return argv
+
+    def start(self, *more, argv=None, env=None, port=None):
+        argv = argv or self.argv(*more)
+        if self.uid is not None:
+            subprocess.run(['chown', '-R', str(self.uid), self.root], check=True)
+            argv = ['setpriv', '--reuid', str(self.uid), '--regid', str(self.uid), '--clear-groups', *argv]
+        self.server = Server(argv, self.log, port or self.port, env=dict(os.environ, **(env or {})))
+        self.wait(lambda: 'ready, realm' in self.log.read_text())
+        return self
+
+    @property
+    def udp(self):
+        return ('127.0.0.1', self.port)
+
+    @property
+    def pid(self):
+        return self.server.process.pid
+
+    def workers(self):
+        done = subprocess.run(['pgrep', '-P', str(self.pid)], capture_output=True, text=True)
+        return [int(p) for p in done.stdout.split()]
+
+    def records(self, event=None):
+        file = self.root / 'var/log/sallyport/records.jsonl'
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [r for r in lines if event in (None, r['event'])]
+
+    def wait(self, condition, patience=10):
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if condition():
+                return
+            time.sleep(0.02)
+        pytest.fail(f'waited {patience} s in vain: {self.log.read_text()[-2000:]}')
+
+    def said(self):
+        return self.log.read_text()
+
+    def stop(self):
+        return self.server.stop()
+
+
+@pytest.fixture
+def instance(home):
+    made = []
+
+    def make(uid=None, root=None):
+        made.append(Instance(root or home / f'root{len(made)}', uid))
+        return made[-1]
+    yield make
+    for each in made:
+        if each.server:
+            each.stop()
+
+
+@pytest.fixture
+def kdc(instance):
+    return instance().start('--workers', '2')
+
+
+@pytest.fixture
+def kinit(home):
+    """kinit(instance, user, password) of MIT."""
+    harness.need_peer('mit')
+
+    def go(it, user='alice', password=PASSWORD, script=None):
+        conf = home / 'krb5.conf'
+        conf.write_text(f'[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n rdns = false\n'
+                        f' dns_canonicalize_hostname = false\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{it.port}\n'
+                        f'  kpasswd_server = 127.0.0.1:{it.kpasswd_port}\n }}\n')
+        env = dict(os.environ, LC_ALL='C', KRB5_CONFIG=str(conf), KRB5CCNAME=f'FILE:{home}/cc')
+        argv = ['sh', '-c', script] if script else ['kinit', user]
+        return run(harness.peer('mit', *argv), stdin=password + '\n', env=env)
+    return go
+
+
+# ---- doors ----
+
+def test_every_door_answers(instance):
+    it = instance()
+    it.start('--listen', f'[::1]:{it.port}')
+    for to in (it.udp, ('::1', it.port)):
+        assert error_code(ask_udp(to, as_req())) == 25
+        assert error_code(ask_stream(to, as_req())) == 25
+    assert error_code(ask_stream(it.sock, as_req())) == 25
+    it.wait(lambda: len(it.records('as')) == 5)
+    seen = {(r['transport'], r['source']) for r in it.records('as')}
+    assert seen == {('udp', '127.0.0.1'), ('tcp', '127.0.0.1'), ('udp', '::1'), ('tcp', '::1'),
+                    ('unix', f'uid {os.geteuid()}')}
+
+
+@as_root
+def test_unix_door_knows_the_uid(kdc):
+    script = f'''
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect({str(kdc.sock)!r})
+s.sendall({frame(as_req())!r})
+assert s.recv(5)[4:] == b"\\x7e"
+'''
+    subprocess.run([sys.executable, '-c', script], user=NOBODY, group=NOBODY, check=True, timeout=20)
+    kdc.wait(lambda: kdc.records('as'))
+    assert kdc.records('as')[0]['source'] == f'uid {NOBODY}'
+
+
+def test_many_requests_on_one_connection(kdc):
+    with connect(kdc.udp) as s:
+        s.sendall(frame(as_req(nonce=1)) + frame(as_req(nonce=2)) + frame(as_req(nonce=3))[:20])
+        assert error_code(receive_frame(s)) == 25
+        assert error_code(receive_frame(s)) == 25
+        s.sendall(frame(as_req(nonce=3))[20:])
+        assert error_code(receive_frame(s)) == 25
+        for byte in frame(as_req(nonce=4)):
+            s.send(bytes([byte]))
+        s.shutdown(socket.SHUT_WR)
+        assert error_code(receive_frame(s)) == 25
+        assert s.recv(1) == b''
+
+
+def test_large_requests_up_to_the_limit(kdc):
+    small = len(as_req(padding=b'x' * 1000)) - 1000
+    largest = as_req(padding=b'x' * (65535 - small))
+    assert 65530 < len(largest) <= 65536
+    assert error_code(ask_stream(kdc.udp, largest)) == 25
+
+
+@pytest.mark.parametrize('length', [0, 1, 65537, 0x80000000, 0x80000005, 0xffffffff])
+def test_t017_wrong_lengths(kdc, length):
+    for to in (kdc.udp, kdc.sock):
+        with connect(to) as s:
+            s.sendall(struct.pack('>I', length) + b'x' * 100)
+            assert error_code(receive_frame(s)) == 61
+            assert s.recv(1) == b''
+    kdc.wait(lambda: len(kdc.records('malformed')) == 2)
+    assert {r['code'] for r in kdc.records('malformed')} == {61}
+    assert error_code(ask_stream(kdc.udp, as_req())) == 25
+
+
+def test_t018_a_byte_a_second(kdc):
+    request = frame(as_req())
+    with connect(kdc.udp, timeout=1) as s:
+        began, closed = time.monotonic(), None
+        for byte in request:
+            try:
+                s.send(bytes([byte]))
+                if s.recv(1) == b'':
+                    closed = time.monotonic() - began
+            except socket.timeout:
+                continue
+            except OSError:
+                closed = time.monotonic() - began
+            if closed:
+                break
+    assert closed and 4 <= closed <= 7, closed
+
+
+def rss_kib(pids):
+    return sum(int(re.search(r'VmRSS:\s+(\d+)', pathlib.Path(f'/proc/{p}/status').read_text())[1]) for p in pids)
+
+
+def test_t019_idle_connections(instance):
+    it = instance()
+    it.configure('[kdc]\ntcp-idle = 60\n')
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(10000, hard - 500)
+    try:
+        it.start('--workers', '2')
+        ask_stream(it.udp, as_req())
+        before, idle = rss_kib(it.workers()), []
+        for i in range(count):
+            idle.append(connect(it.udp, source=f'127.0.1.{i % 50 + 1}'))
+        for i, s in enumerate(idle[:2000]):     # some have begun and stopped
+            s.sendall(frame(as_req())[:1 + i % 100])
+        slowest = 0
+        for i in range(300):
+            began = time.monotonic()
+            assert error_code(ask_stream(it.udp, as_req(nonce=i + 2))) == 25
+            assert error_code(ask_udp(it.udp, as_req(nonce=i + 2))) == 25
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 1, slowest
+        assert rss_kib(it.workers()) - before < 64 * 1024
+        idle[-1].sendall(frame(as_req()))       # none was thrown out: there was room for all
+        assert error_code(receive_frame(idle[-1])) == 25
+        for s in idle:
+            s.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_too_many_connections_cost_the_oldest(instance):
+    it = instance()
+    it.configure('[kdc]\ntcp-max = 20\n')
+    it.start('--workers', '1')
+    idle = [connect(it.udp) for _ in range(20)]
+    late = connect(it.udp)
+    late.sendall(frame(as_req()))
+    assert error_code(receive_frame(late)) == 25
+    assert idle[0].recv(1) == b''
+    idle[-1].sendall(frame(as_req()))
+    assert error_code(receive_frame(idle[-1])) == 25
+
+
+def test_one_source_cannot_take_all_connections(instance):
+    it = instance()
+    it.configure('[kdc]\ntcp-per-source = 5\n')
+    it.start('--workers', '1')
+    # Loopback is everybody's and has no such limit; neither has the console. A uid has one.
+    if os.geteuid() != 0:
+        pytest.skip('needs another uid')
+    script = f'''
+import socket
+many = []
+for i in range(8):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect({str(it.sock)!r})
+    s.settimeout(3)
+    many.append(s)
+many[-1].sendall({frame(as_req())!r})
+assert many[-1].recv(5)[4:] == b"\\x7e"
+assert [s.recv(1) for s in many[:3]] == [b""] * 3
+many[3].sendall({frame(as_req())!r})
+assert many[3].recv(5)[4:] == b"\\x7e"
+'''
+    subprocess.run([sys.executable, '-c', script], user=NOBODY, group=NOBODY, check=True, timeout=20)
+
+
+def test_answers_are_not_answered(kdc):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.5)
+        reply = ask_udp(kdc.udp, as_req())
+        for message in (reply, b'', b'\x6b' + reply[1:]):
+            s.sendto(message, kdc.udp)
+        with pytest.raises(socket.timeout):
+            s.recv(1)
+    assert error_code(ask_udp(kdc.udp, as_req())) == 25
+
+
+def test_t024_a_reply_too_large_for_udp(instance, kinit):
+    it = instance()
+    it.configure('[kdc]\nudp-reply-max = 512\n')
+    it.start()
+    kinit(it).ok()
+    it.wait(lambda: [r for r in it.records('as') if r['transport'] == 'tcp' and r['code'] == 0])
+    # The retransmission by TCP was answered from the table, so the UDP leg was told to come back.
+    assert [r for r in it.records('as') if r['transport'] == 'udp' and r['code'] in (0, 52)]
+
+
+# ---- processes ----
+
+def test_workers_are_locked_up(kdc):
+    assert len(kdc.workers()) == 2
+    for pid in kdc.workers():
+        status = pathlib.Path(f'/proc/{pid}/status').read_text()
+        for line in ('NoNewPrivs:\t1', 'Seccomp:\t2', 'CapEff:\t0000000000000000', 'CapPrm:\t0000000000000000',
+                     'CapAmb:\t0000000000000000'):
+            assert line in status, (line, status)
+        limits = pathlib.Path(f'/proc/{pid}/limits').read_text()
+        assert re.search(r'Max core file size\s+0\s+0', limits)
+    assert re.search(r'Max core file size\s+0\s+0', pathlib.Path(f'/proc/{kdc.pid}/limits').read_text())
+
+
+@as_root
+def test_t122_the_same_uid_sees_no_keys(instance):
+    it = instance(uid=NOBODY).start('--workers', '1')
+    script = '''
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in map(int, sys.argv[1:]):
+    assert libc.ptrace(16, pid, None, None) == -1 and ctypes.get_errno() == 1, pid     # PTRACE_ATTACH
+    for file in ("mem", "maps", "environ"):
+        try:
+            open(f"/proc/{pid}/{file}", "rb").read(1)
+        except PermissionError:
+            continue
+        sys.exit(f"{file} of {pid} can be read")
+'''
+    subprocess.run([sys.executable, '-c', script, *[str(p) for p in [it.pid, *it.workers()]]], user=NOBODY, group=NOBODY,
+                   check=True, timeout=20)
+    # The check itself can fail: a plain process of that uid is open to it.
+    plain = subprocess.Popen(['sleep', '30'], user=NOBODY, group=NOBODY)
+    try:
+        time.sleep(0.2)
+        done = subprocess.run([sys.executable, '-c', script, str(plain.pid)], user=NOBODY, group=NOBODY, timeout=20)
+        assert done.returncode != 0
+    finally:
+        plain.kill()
+        plain.wait()
+
+
+def test_a_killed_worker_is_replaced(kdc):
+    first = kdc.workers()
+    os.kill(first[0], signal.SIGKILL)
+    for i in range(50):
+        assert error_code(ask_udp(kdc.udp, as_req(nonce=i + 1), tries=2)) == 25
+        assert error_code(ask_stream(kdc.udp, as_req(nonce=i + 1))) == 25
+    kdc.wait(lambda: len(kdc.workers()) == 2 and set(kdc.workers()) != set(first))
+    kdc.wait(lambda: kdc.records('worker-restart'))
+    assert 'signal 9' in kdc.records('worker-restart')[0]['text']
+    os.kill(kdc.workers()[0], signal.SIGKILL)
+    kdc.wait(lambda: len(kdc.records('worker-restart')) == 2)
+    kdc.wait(lambda: len(kdc.workers()) == 2)
+    assert kdc.stop() == 0
+
+
+def test_all_workers_killed(kdc):
+    for pid in kdc.workers():
+        os.kill(pid, signal.SIGKILL)
+    kdc.wait(lambda: len(kdc.workers()) == 2)
+    assert error_code(ask_udp(kdc.udp, as_req(), tries=3)) == 25
+
+
+def test_killed_keeper_and_restart(kdc, kinit):
+    kinit(kdc).ok()
+    workers = kdc.workers()
+    os.kill(kdc.pid, signal.SIGKILL)
+    kdc.server.process.wait()
+    kdc.wait(lambda: not any(pathlib.Path(f'/proc/{p}').exists() for p in workers))
+    kdc.log.write_text('')
+    began = time.monotonic()
+    kdc.start('--workers', '2')
+    assert time.monotonic() - began < 3
+    kinit(kdc).ok()
+    assert kdc.stop() == 0
+
+
+@as_root
+def test_t026_no_process_to_be_had(instance):
+    uid = 64026
+    it = instance(uid=uid).start('--workers', '2')
+
+    def limit(n):       # as the same uid: that needs no privilege
+        subprocess.run(['prlimit', '--pid', str(it.pid), f'--nproc={n}:'], check=True, user=uid, group=uid)
+    limit('1')
+    os.kill(it.workers()[0], signal.SIGKILL)
+    it.wait(lambda: it.records('worker-failed'))
+    assert error_code(ask_udp(it.udp, as_req(), tries=2)) == 25
+    assert 'TEST' in it.command('status').ok()
+    limit('4096')
+    it.wait(lambda: len(it.workers()) == 2, patience=20)
+    assert it.stop() == 0
+
+
+def test_clean_end(kdc):
+    assert kdc.sock.exists() and (kdc.run / 'admin.sock').exists()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        workers = kdc.workers()
+        kdc.server.process.send_signal(signum)
+        assert kdc.server.process.wait(10) == 0
+        assert not any(pathlib.Path(f'/proc/{p}').exists() for p in workers)
+        assert list(kdc.run.iterdir()) == []
+        if signum == signal.SIGTERM:
+            kdc.log.write_text('')
+            kdc.start('--workers', '2')
+
+
+def test_sockets_are_for_whom_they_should_be(kdc):
+    assert kdc.sock.stat().st_mode & 0o777 == 0o666
+    assert (kdc.run / 'admin.sock').stat().st_mode & 0o777 == 0o600
+    assert (kdc.root / 'var/log/sallyport/records.jsonl').stat().st_mode & 0o777 == 0o640
+
+
+def test_a_long_root(instance, home):
+    it = instance(root=home / ('x' * 120) / 'root').start()
+    here = os.getcwd()
+    os.chdir(it.run)            # our own way around 107 bytes
+    try:
+        assert error_code(ask_stream(pathlib.Path('kdc.sock'), as_req())) == 25
+    finally:
+        os.chdir(here)
+    assert 'TEST' in it.command('status').ok()
+
+
+# ---- configuration ----
+
+def refused_start(it, *argv):
+    done = run(argv or it.argv(), timeout=20)
+    return done.code, done.text
+
+
+def test_wrong_configuration_starts_nothing(instance):
+    it = instance()
+    it.configure('[kdc]\nlifetimes = standard\nlistn = 127.0.0.1:88\n')
+    code, text = refused_start(it)
+    assert code == 2 and 'test.conf:3:' in text and 'listen' in text, text
+    assert not it.sock.exists()
+
+
+@pytest.mark.parametrize('argv, code, said', [
+    (['--listen', 'localhost:88'], 2, 'not an address'),
+    (['--listen', '127.0.0.1:99999'], 2, 'port'),
+    (['--workers', '0'], 2, 'workers'),
+    (['--nonsense'], 2, 'nonsense'),
+    (['nonsense'], 2, 'not an option'),
+])
+def test_wrong_options(argv, code, said):
+    done = run([SALLYPORTD, *argv])
+    assert done.code == code and said in done.text, done.text
+
+
+def test_help_and_version():
+    assert run([SALLYPORTD, '--help']).ok().startswith('usage: sallyportd')
+    assert re.match(r'sallyportd \d+\.\d+', run([SALLYPORTD, '--version']).ok())
+
+
+def test_no_instance(home):
+    code, text = refused_start(None, SALLYPORTD, '--root', home / 'nothing')
+    assert code == 3 and 'sallyport init' in text, text
+
+
+def test_two_at_once(kdc):
+    code, text = refused_start(kdc, *kdc.argv())
+    assert code == 1 and 'lock' in text, text
+    assert kdc.sock.exists() and error_code(ask_stream(kdc.sock, as_req())) == 25
+
+
+def test_a_port_that_is_taken(instance):
+    it = instance()
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', it.port))
+        s.listen()
+        code, text = refused_start(it)
+    assert code == 1 and f'127.0.0.1:{it.port}' in text, text
+    assert not it.sock.exists()
+
+
+class Load:
+    """Requests without a pause by UDP and TCP; counts what went unanswered."""
+
+    def __init__(self, it):
+        self.it, self.asked, self.failed, self.ending = it, 0, [], threading.Event()
+        self.threads = [threading.Thread(target=self.go, args=(ask,)) for ask in (ask_udp, ask_stream)]
+
+    def go(self, ask):
+        while not self.ending.is_set():
+            self.asked += 1
+            try:
+                assert error_code(ask(self.it.udp, as_req(nonce=self.asked))) == 25
+            except (OSError, AssertionError) as e:
+                self.failed.append(repr(e))
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        for t in self.threads:
+            t.join()
+
+
+def test_reload_drops_nothing(instance):
+    it = instance()
+    other, third = free_port(), free_port()
+    listen = f'[kdc]\nlisten = 127.0.0.1:{it.port}'
+    it.configure(f'{listen}\nlisten-kpasswd = none\n')
+    it.start(argv=[SALLYPORTD, '--root', it.root, '--foreground'])
+    workers = it.workers()
+    with Load(it) as load, connect(it.udp) as kept:
+        for i in range(20):
+            kept.sendall(frame(as_req(nonce=i + 1)))    # a connection lives through all of them
+            assert error_code(receive_frame(kept)) == 25
+            it.configure(f'{listen} 127.0.0.1:{other if i % 2 == 0 else third}\nlisten-kpasswd = none\n')
+            os.kill(it.pid, signal.SIGHUP)
+            it.wait(lambda: len(it.records('reload')) == i + 1)
+            now, gone = (other, third) if i % 2 == 0 else (third, other)
+            assert error_code(ask_udp(('127.0.0.1', now), as_req())) == 25
+            assert error_code(ask_stream(('127.0.0.1', now), as_req())) == 25
+            it.wait(lambda: socket.socket().connect_ex(('127.0.0.1', gone)) != 0)
+    assert load.failed == [] and load.asked > 100
+    assert it.workers() == workers
+    assert it.stop() == 0
+
+
+def test_reload_changes_what_is_answered(kdc):
+    assert error_code(ask_udp(kdc.udp, as_req(b'nobody-here'))) == 25
+    kdc.configure('[kdc]\nreveal-unknown = yes\n')
+    os.kill(kdc.pid, signal.SIGHUP)
+    kdc.wait(lambda: kdc.records('reload'))
+    for i in range(10):         # both workers
+        kdc.wait(lambda: error_code(ask_udp(kdc.udp, as_req(b'nobody-here', nonce=i + 2))) == 6)
+
+
+def test_reload_with_a_wrong_configuration(kdc):
+    kdc.configure('[kdc]\nreveal-unknown = yes\nlifetimes = forever\n')
+    os.kill(kdc.pid, signal.SIGHUP)
+    kdc.wait(lambda: kdc.records('reload'))
+    assert 'test.conf:3:' in kdc.records('reload')[0]['text'] and 'test.conf:3:' in kdc.said()
+    assert error_code(ask_udp(kdc.udp, as_req(b'nobody-here'))) == 25
+
+
+def test_reload_with_a_taken_port(instance):
+    it = instance()
+    it.configure(f'[kdc]\nlisten = 127.0.0.1:{it.port}\nlisten-kpasswd = none\n')
+    it.start(argv=[SALLYPORTD, '--root', it.root, '--foreground'])
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        s.listen()
+        taken = s.getsockname()[1]
+        it.configure(f'[kdc]\nlisten = 127.0.0.1:{taken}\nlisten-kpasswd = none\n')
+        os.kill(it.pid, signal.SIGHUP)
+        it.wait(lambda: it.records('reload'))
+    assert f'127.0.0.1:{taken}' in it.records('reload')[0]['text']
+    assert error_code(ask_udp(it.udp, as_req())) == 25
+
+
+def test_reload_changes_the_number_of_workers(instance):
+    it = instance()
+    it.configure('[daemon]\nworkers = 1\n')
+    it.start()
+    for n in (3, 1):
+        it.configure(f'[daemon]\nworkers = {n}\n')
+        os.kill(it.pid, signal.SIGHUP)
+        it.wait(lambda: len(it.workers()) == n)
+        assert error_code(ask_udp(it.udp, as_req(), tries=2)) == 25
+    assert not it.records('worker-restart')
+
+
+# ---- records ----
+
+FIELDS = {'ts', 'event', 'door', 'source', 'client', 'service', 'etypes', 'preauth', 'code', 'name', 'us', 'transport'}
+
+
+def test_record_schema(kdc, kinit):
+    kinit(kdc).ok()
+    kdc.wait(lambda: [r for r in kdc.records('as') if r['code'] == 0])
+    refused, granted = kdc.records('as')
+    assert FIELDS <= set(refused) and FIELDS | {'ticket'} <= set(granted)
+    assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z', granted['ts'])
+    assert (refused['code'], refused['name']) == (25, 'KDC_ERR_PREAUTH_REQUIRED')
+    assert granted['client'] == f'alice@{REALM}' and granted['service'] == f'krbtgt/{REALM}@{REALM}'
+    assert granted['preauth'] == 'timestamp' and re.fullmatch('[0-9a-f]{32}', granted['ticket'])
+    assert granted['etypes']['reply'] == 18 and granted['us'] < 1000000
+    assert kinit(kdc, password='wrong-password').code != 0
+    kdc.wait(lambda: [r for r in kdc.records('as') if r['code'] == 24])
+    text = (kdc.root / 'var/log/sallyport/records.jsonl').read_text()
+    assert 'wrong-password' not in text and PASSWORD not in text
+    kdc.wait(lambda: 'last success' in kdc.command('account', 'show', 'alice').ok())
+    kdc.wait(lambda: re.search(r'failures\s+1', kdc.command('account', 'show', 'alice').ok()))
+
+
+@pytest.mark.parametrize('hostile', [b'a"b\\c', b'\x1b[31mred', b'line\nbreak', b'\xff\xfe\x80', b'x' * 30000,
+                                     '\u202egnp'.encode()],
+                         ids=['quote', 'escape', 'newline', 'no-utf8', 'long', 'right-to-left'])
+def test_hostile_names_in_records(kdc, hostile):
+    ask_stream(kdc.udp, as_req(hostile))
+    ask_stream(kdc.udp, as_req(nonce=2))
+    kdc.wait(lambda: [r for r in kdc.records() if r.get('client', '').startswith('alice@')])
+    raw = (kdc.root / 'var/log/sallyport/records.jsonl').read_bytes()
+    assert b'\x1b' not in raw and b'\xff' not in raw
+    assert all(len(line) < 6200 for line in raw.splitlines())
+    assert len(kdc.records()) == raw.count(b'\n')       # each line one object
+
+
+def test_a_flood_is_counted(instance):
+    it = instance()
+    it.configure('[log]\nflood = 10\n')
+    it.start('--workers', '1')
+    for i in range(500):
+        assert error_code(ask_udp(it.udp, as_req(nonce=i + 1))) == 25
+    time.sleep(1.2)
+    ask_udp(it.udp, as_req(nonce=1000))
+    it.wait(lambda: len(it.records('as')) + sum(r['count'] for r in it.records('summary')) == 501)
+    assert len(it.records('as')) < 100
+    assert it.records('summary')[0]['of'] == 'as' and it.records('summary')[0]['code'] == 25
+
+
+def test_rotated_log_file(kdc):
+    file = kdc.root / 'var/log/sallyport/records.jsonl'
+    file.rename(file.with_suffix('.1'))
+    os.kill(kdc.pid, signal.SIGHUP)
+    kdc.wait(lambda: kdc.records('reload'))
+    ask_udp(kdc.udp, as_req())
+    kdc.wait(lambda: kdc.records('as'))
+
+
+@pytest.fixture
+def small_disk(home):
+    """A disk of its own that a test can fill."""
+    if os.geteuid() != 0:
+        pytest.skip('needs root to mount')
+    mounted = []
+
+    def mount(at, size):
+        at.mkdir(parents=True, exist_ok=True)
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', at], check=True)
+        mounted.append(at)
+        return at
+    yield mount
+    for at in mounted:
+        subprocess.run(['umount', '-l', at], check=True)
+
+
+def fill(directory):
+    with open(directory / 'filler', 'wb', buffering=0) as f, contextlib.suppress(OSError):
+        for size in (1 << 20, 4096, 512, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    f.write(b'\0' * size)
+    return directory / 'filler'
+
+
+def test_full_log_disk(instance, small_disk, kinit):
+    it = instance()
+    disk = small_disk(it.root / 'var/log/sallyport', '64k')
+    it.configure('[log]\nflood = 100000\n')
+    it.start('--workers', '2')
+    filler = fill(disk)
+    for i in range(100):
+        assert error_code(ask_udp(it.udp, as_req(nonce=i + 1))) == 25
+    kinit(it).ok()
+    time.sleep(0.3)
+    filler.unlink()
+    ask_udp(it.udp, as_req(nonce=1000))
+    it.wait(lambda: it.records('records-lost'))
+    lost = sum(r['count'] for r in it.records('records-lost'))
+    assert 50 <= lost <= 103
+    ask_udp(it.udp, as_req(nonce=1001))
+    it.wait(lambda: len(it.records('as')) + lost == 104)
+    assert it.stop() == 0
+
+
+def test_full_disk_refuses_changes_and_logins_go_on(instance, small_disk, home, kinit):
+    it = instance(root=small_disk(home / 'disk', '48m') / 'root')
+    it.start('--workers', '1')
+    filler = fill(home / 'disk')
+    refused = it.command('account', 'add', 'late', '--password-stdin', stdin=PASSWORD + '\n')
+    if refused.code == 0:       # pages that LMDB had free already
+        for i in range(2000):
+            refused = it.command('account', 'add', f'late{i}', '--password-stdin', stdin=PASSWORD + '\n')
+            if refused.code != 0:
+                break
+    assert refused.code != 0
+    kinit(it).ok()
+    filler.unlink()
+    it.command('account', 'add', 'later', '--password-stdin', stdin=PASSWORD + '\n').ok()
+    kinit(it, 'later').ok()
+    assert it.stop() == 0
+
+
+# ---- the service manager ----
+
+@pytest.mark.parametrize('abstract', [False, True])
+def test_notifications(instance, home, abstract):
+    path = f'@sallyport-test-{os.getpid()}' if abstract else str(home / 'notify')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind('\0' + path[1:] if abstract else path)
+        s.settimeout(10)
+        it = instance().start(env={'NOTIFY_SOCKET': path, 'WATCHDOG_USEC': '1000000'})
+        assert s.recv(1000).startswith(b'READY=1')
+        said = s.recv(1000)
+        assert said == b'WATCHDOG=1'
+        os.kill(it.pid, signal.SIGHUP)
+        while said == b'WATCHDOG=1':
+            said = s.recv(1000)
+        assert re.fullmatch(rb'RELOADING=1\nMONOTONIC_USEC=\d+', said)
+        said = s.recv(1000)
+        while said == b'WATCHDOG=1':
+            said = s.recv(1000)
+        assert said == b'READY=1'
+        assert it.stop() == 0
+        while said in (b'WATCHDOG=1', b'READY=1'):
+            said = s.recv(1000)
+        assert said == b'STOPPING=1'
+
+
+# ---- the administrator's socket ----
+
+def admin(it, message, raw=False):
+    with connect(it.run / 'admin.sock') as s:
+        s.sendall(message if raw else frame(message))
+        return json.loads(receive_frame(s))
+
+
+def test_admin_socket(kdc):
+    answer = admin(kdc, json.dumps({'op': 'status'}).encode())
+    assert answer['ok'] and answer['result']['realm'] == REALM and answer['result']['daemon']['workers'] == 2
+    for wrong in (b'not json', b'[]', b'{}', b'{"op":"nonsense"}', b'{"op":7}'):
+        answer = admin(kdc, wrong)
+        assert answer['ok'] is False and answer['text'], wrong
+    assert admin(kdc, b'\xff\xff\xff\xff', raw=True)['ok'] is False
+    with connect(kdc.run / 'admin.sock') as half, connect(kdc.run / 'admin.sock') as two:
+        half.sendall(frame(b'{"op":"status"}')[:9])
+        two.sendall(frame(b'{"op":"status"}') * 2)      # one after the other on one connection
+        assert json.loads(receive_frame(two))['ok'] and json.loads(receive_frame(two))['ok']
+        half.sendall(frame(b'{"op":"status"}')[9:])
+        assert json.loads(receive_frame(half))['ok']
+
+
+@as_root
+def test_admin_socket_is_not_for_everybody(instance):
+    it = instance(uid=NOBODY).start('--workers', '1')
+    os.chmod(it.run / 'admin.sock', 0o666)      # even then the uid counts
+    script = f'''
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect({str(it.run / "admin.sock")!r})
+s.settimeout(5)
+try:
+    s.sendall({frame(b'{"op":"status"}')!r})
+    got = s.recv(4)
+except ConnectionError:
+    got = b""
+assert got == b"", got
+'''
+    subprocess.run([sys.executable, '-c', script], user=12345, group=12345, check=True, timeout=20)
+    assert admin(it, b'{"op":"status"}')['ok']
+
+
+def test_admin_changes_are_recorded_without_secrets(kdc):
+    kdc.command('account', 'add', 'bob', '--password-stdin', stdin=PASSWORD + '\n').ok()
+    kdc.wait(lambda: kdc.records('admin'))
+    assert 'account.add bob by uid' in kdc.records('admin')[0]['text']
+    assert PASSWORD not in (kdc.root / 'var/log/sallyport/records.jsonl').read_text() + kdc.said()
+
+
+def test_changes_are_seen_at_once(kdc, kinit):
+    kinit(kdc).ok()
+    kdc.command('account', 'disable', 'alice').ok()
+    assert kinit(kdc).code != 0
+    kdc.command('account', 'enable', 'alice').ok()
+    kinit(kdc).ok()
+
+
+# ---- changes under load ----
+
+LOGINS = 'while [ ! -e {cache}.stop ]; do echo {password} | kinit -c {cache} alice >/dev/null 2>&1 && echo yes || echo no; done'
+
+
+def test_t117_password_change_among_logins(kdc, kinit, home):
+    kdc.configure('[kdc]\nguess-limits = off\n')
+    os.kill(kdc.pid, signal.SIGHUP)
+    kdc.wait(lambda: [r for r in kdc.records('reload') if 'read again' in r['text']])
+
+    def logins(password, cache):
+        return kinit(kdc, script=LOGINS.format(password=password, cache=home / cache)).text.split()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        old, new = pool.submit(logins, PASSWORD, 'old'), pool.submit(logins, OTHER_PASSWORD, 'new')
+        time.sleep(0.5)
+        kinit(kdc, script=f"printf '%s\\n' {PASSWORD} {OTHER_PASSWORD} {OTHER_PASSWORD} | kpasswd alice").ok()
+        time.sleep(0.5)
+        for cache in ('old', 'new'):
+            (home / f'{cache}.stop').touch()
+        old, new = old.result(), new.result()
+    # Each series changes its answer once, and never back.
+    assert old == sorted(old, reverse=True) and old[0] == 'yes' and old[-1] == 'no', old
+    assert new == sorted(new) and new[0] == 'no' and new[-1] == 'yes', new
+
+
+def test_t118_rotation_among_logins(kdc, kinit, home):
+    kdc.command('service', 'add', f'host/{HOST}').ok()
+    kinit(kdc).ok()
+    script = f'''for i in $(seq 60); do
+        echo {PASSWORD} | kinit -c {home}/fresh alice >/dev/null && kvno -c {home}/fresh host/{HOST} >/dev/null || echo fresh
+        cp {home}/cc {home}/copy && kvno -c {home}/copy host/{HOST} >/dev/null || echo old
+    done'''
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        logins = pool.submit(kinit, kdc, script=script)
+        time.sleep(0.2)
+        assert admin(kdc, b'{"op":"krbtgt.rotate"}')['ok']     # one rotation: the key before still opens tickets
+        for _ in range(3):
+            assert admin(kdc, json.dumps({'op': 'service.rotate', 'name': f'host/{HOST}'}).encode())['ok']
+            time.sleep(0.1)
+        assert logins.result().ok().strip() == ''
+
+
+def test_krbtgt_rotates_by_itself(instance, kinit):
+    it = instance()
+    it.configure('[keys]\nkrbtgt-rotate = 1s\n')
+    it.start('--workers', '1')
+    it.wait(lambda: it.records('krbtgt-rotate'), patience=15)
+    assert 'new key' in it.records('krbtgt-rotate')[0]['text']
+    kinit(it).ok()
+
+
+@pytest.mark.parametrize('transport', ['udp', 'tcp'])
+def test_kpasswd_by_hand_is_answered(kdc, transport):
+    """Not a password change, but answered as RFC 3244 says, at the door for it."""
+    message = struct.pack('>HHH', 10, 1, 4) + b'\x6e\x02\x30\x00'
+    to = ('127.0.0.1', kdc.kpasswd_port)
+    reply = ask_udp(to, message) if transport == 'udp' else ask_stream(to, message)
+    assert len(reply) > 6
+    kdc.wait(lambda: [r for r in kdc.records() if r.get('door') == 'kpasswd'])
+
+
+def test_kpasswd_through_the_unix_socket(kdc):
+    message = struct.pack('>HHH', 10, 1, 4) + b'\x6e\x02\x30\x00'
+    assert len(ask_stream(kdc.sock, message)) > 6
+    kdc.wait(lambda: [r for r in kdc.records() if (r.get('door'), r.get('transport')) == ('kpasswd', 'unix')])
+
+
+# ---- units ----
+
+@pytest.fixture
+def unit(tmp_path):
+    if not shutil.which('systemd-analyze'):
+        harness.absent('systemd-analyze is absent')
+    text = (harness.TOP / 'dist/systemd/sallyportd.service.in').read_text()
+    file = tmp_path / 'sallyportd.service'
+    file.write_text(text.replace('@sbindir@/sallyportd', SALLYPORTD))
+    return file
+
+
+def test_unit_is_clean(unit):
+    done = run(['systemd-analyze', 'verify', '--man=no', unit])
+    assert done.ok() == '', done.text
+
+
+def test_unit_is_hard(unit):
+    text = run(['systemd-analyze', 'security', '--offline=true', unit]).text
+    score = float(re.search(r'Overall exposure level for \S+: ([\d.]+)', text)[1])
+    assert score <= 2.0, text

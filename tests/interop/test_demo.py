@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""./demo does what it says and cleans up. The stock programs come from the private root, so that the host stays as it is;
+SALLYPORT_SLOW=1 adds the run on a bare Debian, where it installs what it needs."""
+import os
+import re
+import time
+
+from harness import PEERS, TOP, need_peer, peer, run
+
+BUILD = TOP / 'b-demo'
+
+
+def leftovers(place):
+    return sorted(p.name for p in place.iterdir())
+
+
+def check_story(text):
+    assert '!!' not in text, text
+    for line in ('aes256-cts', 'kvno = 1', 'Password changed', 'the same answer', 'What next'):
+        assert line in text, f'{line!r} is missing: {text}'
+    took = re.search(r'This took (\d+) s after the build', text)
+    assert took and int(took[1]) < 60, text
+
+
+def test_demo(home):
+    need_peer('mit')
+    kept = BUILD.exists()
+    began = time.monotonic()
+    said = run(peer('mit', TOP / 'demo'), env=dict(os.environ, TMPDIR=str(home)), timeout=420, cwd=TOP)
+    assert said.code == 0, said.text
+    check_story(said.text)
+    assert leftovers(home) == [] and BUILD.exists() == kept
+    assert time.monotonic() - began < 400
+
+
+def test_demo_usage():
+    assert run([TOP / 'demo', '--help']).ok().startswith('usage: ./demo')
+    assert run([TOP / 'demo', '--nonsense']).code == 2
+
+
+if os.environ.get('SALLYPORT_SLOW') == '1':
+    def test_demo_on_a_bare_machine():
+        said = run([PEERS.parent / 'fresh-machine', '--dirty', '--', './demo'], timeout=1200)
+        assert said.code == 0, said.text
+        check_story(said.text)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""Stock servers that accept this realm's tickets: smbd and Apache with mod_auth_gssapi, on private ports."""
+import os
+import pwd
+
+import pytest
+
+from harness import Client, HOST, PASSWORD, REALM, WRONG_PASSWORD, Server, free_port, need_peer, peer
+
+MODULES = '/usr/lib/apache2/modules'
+
+
+@pytest.fixture(scope='module')
+def smbd(realm, place):
+    need_peer('mit')
+    dir = place / 'smbd'
+    for part in 'private', 'lock', 'state', 'cache', 'pid', 'share', 'ncalrpc':
+        (dir / part).mkdir(parents=True)
+    (dir / 'share' / 'hello.txt').write_text('through the small gate\n')
+    realm.service_add(f'cifs/{HOST}')
+    realm.keytab(f'cifs/{HOST}', dir / 'cifs.keytab')
+    (dir / 'users').write_text('!root = *\n')
+    port = free_port()
+    (dir / 'smb.conf').write_text(f'''[global]
+    workgroup = WORKGROUP
+    realm = {REALM}
+    server role = standalone server
+    security = user
+    kerberos method = dedicated keytab
+    dedicated keytab file = {dir}/cifs.keytab
+    username map = {dir}/users
+    private dir = {dir}/private
+    lock directory = {dir}/lock
+    state directory = {dir}/state
+    cache directory = {dir}/cache
+    pid directory = {dir}/pid
+    ncalrpc dir = {dir}/ncalrpc
+    log file = {dir}/log
+    interfaces = lo
+    bind interfaces only = yes
+    smb ports = {port}
+    load printers = no
+    printing = bsd
+    disable spoolss = yes
+    server min protocol = SMB2
+    ntlm auth = disabled
+[files]
+    path = {dir}/share
+    read only = yes
+''')
+    server = Server(peer('mit', 'smbd', '--foreground', '--no-process-group', '-s', dir / 'smb.conf', '--debug-stdout',
+                         '-d', '1'), dir / 'smbd.log', port)
+    server.port, server.dir = port, dir
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def samba(realm, home, smbd):
+    """smbclient with its own state; its built-in Heimdal keeps to TCP only when the KDC is written so."""
+    client = Client(realm, 'mit', home, realm.krb5_conf('heimdal-tcp'))
+    conf = home / 'smb.conf'
+    conf.write_text(f'[global]\n    realm = {REALM}\n    workgroup = WORKGROUP\n    lock directory = {home}\n'
+                    f'    state directory = {home}\n    cache directory = {home}\n    private dir = {home}\n')
+    client.smb = lambda *argv, **env: client.run(
+        'smbclient', '-s', conf, '-p', smbd.port, '-I', '127.0.0.1', f'//{HOST}/files', '--use-kerberos=required',
+        *argv, '-c', 'get hello.txt -', **env)
+    return client
+
+
+def test_smbclient_with_kinits_ticket(realm, home, samba):
+    mit = Client(realm, 'mit', home, realm.krb5_conf())
+    mit.run('kinit', realm.user(), stdin=PASSWORD + '\n').ok()
+    text = samba.smb(f'--use-krb5-ccache={mit.cache}').ok()
+    assert 'through the small gate' in text
+    assert f'cifs/{HOST}@{REALM}' in mit.klist().ok()
+
+
+def test_smbclient_logs_in_by_itself(realm, samba):
+    text = samba.smb('-U', f'{realm.user()}@{REALM}%{PASSWORD}').ok()
+    assert 'through the small gate' in text
+
+
+def test_smbclient_with_a_wrong_password(realm, samba):
+    text = samba.smb('-U', f'{realm.user()}@{REALM}%{WRONG_PASSWORD}').refused('NT_STATUS_LOGON_FAILURE',
+                                                                             'NT_STATUS_ACCESS_DENIED')
+    assert 'small gate' not in text
+
+
+@pytest.fixture(scope='module')
+def apache(realm, place):
+    need_peer('mit')
+    dir = place / 'apache'
+    (dir / 'htdocs').mkdir(parents=True)
+    (dir / 'htdocs' / 'index.html').write_text('through the small gate\n')
+    realm.service_add(f'HTTP/{HOST}')
+    realm.keytab(f'HTTP/{HOST}', dir / 'http.keytab')
+    server_user = pwd.getpwnam('www-data')
+    (dir / 'replay').mkdir()
+    for file in 'http.keytab', 'replay':
+        os.chown(dir / file, server_user.pw_uid, server_user.pw_gid)
+    port = free_port()
+    modules = 'mpm_prefork authn_core authz_core authz_user auth_gssapi dir headers'.split()
+    (dir / 'httpd.conf').write_text(
+        ''.join(f'LoadModule {m}_module {MODULES}/mod_{m}.so\n' for m in modules) + f'''
+ServerRoot {dir}
+ServerName {HOST}
+Listen 127.0.0.1:{port}
+PidFile {dir}/pid
+ErrorLog {dir}/error.log
+LogLevel info
+User www-data
+Group www-data
+DocumentRoot {dir}/htdocs
+DirectoryIndex index.html
+StartServers 2
+<Directory {dir}/htdocs>
+    AuthType GSSAPI
+    AuthName sallyport
+    GssapiCredStore keytab:{dir}/http.keytab
+    GssapiLocalName Off
+    Require valid-user
+    Header set X-User "expr=%{{REMOTE_USER}}"
+</Directory>
+''')
+    server = Server(peer('mit', 'apache2', '-f', dir / 'httpd.conf', '-DFOREGROUND'), dir / 'stderr.log', port,
+                    dict(os.environ, KRB5_CONFIG=str(realm.krb5_conf()), KRB5RCACHEDIR=f'{dir}/replay'))
+    server.port = port
+    yield server
+    server.stop()
+
+
+def curl(client, port, *options):
+    return client.run('curl', '-sS', '-i', '--noproxy', '*', '--resolve', f'{HOST}:{port}:127.0.0.1', '--negotiate',
+                      '-u', ':', *options, f'http://{HOST}:{port}/')
+
+
+def test_curl_negotiate(realm, mit, apache):
+    name = realm.user()
+    mit.run('kinit', name, stdin=PASSWORD + '\n').ok()
+    text = curl(mit, apache.port).ok()
+    assert '200 OK' in text and 'through the small gate' in text
+    assert f'X-User: {name}@{REALM}' in text
+    assert f'HTTP/{HOST}@{REALM}' in mit.klist().ok()
+
+
+def test_curl_without_a_ticket(realm, mit, apache):
+    text = curl(mit, apache.port).text
+    assert '401 Unauthorized' in text and 'small gate' not in text
