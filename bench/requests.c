@@ -274,6 +274,6 @@ bool bench_check(struct crypto *c, const struct bench_request *r, struct sp_span
     if (!krb_get(type, sp_span(plain, n), KRB_UNKNOWN_TAIL, mem, &part, e))
         return false;
     if (part.nonce != r->nonce)
-        return sp_fail(e, SP_EREFUSED, 0, "nonce %u instead of %u", part.nonce, r->nonce);
+        return sp_fail(e, SP_EREFUSED, 0, "nonce %lld instead of %u", (long long)part.nonce, r->nonce);
     return !tgt || keep_ticket(&rep, &part, r, tgt, e);
 }

@@ -12,8 +12,8 @@ static void put_group(char out[4], const uint8_t *p, size_t n)
 
     out[0] = digits[v >> 18];
     out[1] = digits[v >> 12 & 63];
-    out[2] = n > 1 ? digits[v >> 6 & 63] : '=';
-    out[3] = n > 2 ? digits[v & 63] : '=';
+    out[2] = (char)(n > 1 ? digits[v >> 6 & 63] : '=');
+    out[3] = (char)(n > 2 ? digits[v & 63] : '=');
 }
 
 char *admin_base64(struct sp_span s, unsigned wrap)

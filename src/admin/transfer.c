@@ -115,6 +115,7 @@ static bool read_header(struct sp_span line, struct seal *s, struct sp_err *e)
     snprintf(copy, sizeof copy, "%.*s", SP_FMT(line));
     if (strncmp(copy, "sallyport-accounts ", 19) == 0 && strncmp(copy + 19, "1 ", 2) != 0)
         return sp_fail(e, SP_EINPUT, 0, "the export has a format that this version does not know");
+    /* NOLINTNEXTLINE(cert-err34-c): what was understood is written again below and has to be the same */
     if (sscanf(copy, "sallyport-accounts 1 scrypt n=%llu r=%u p=%u salt=%32[0-9a-f] nonce=%24[0-9a-f]", &n,
                &s->cost.r, &s->cost.p, salt, nonce) != 5)
         return sp_fail(e, SP_EINPUT, 0, "the first line is no header of an account export");
@@ -282,9 +283,10 @@ static bool hex_of(struct admin *a, const cJSON *o, const char *key, struct sp_s
 static bool import_key(struct admin *a, const cJSON *o, struct store_key *k, struct sp_err *e)
 {
     const struct crypto_type *type = crypto_find_type((int32_t)number_of(o, "etype"));
-    struct sp_span key;
+    struct sp_span key = {0};
 
-    if (!type || !hex_of(a, o, "key", &key, e) || key.n != type->key_n || !hex_of(a, o, "salt", &k->salt, e))
+    if (!type || !hex_of(a, o, "key", &key, e) || !key.p || key.n != type->key_n ||
+        !hex_of(a, o, "salt", &k->salt, e))
         return sp_fail(e, SP_EINPUT, 0, "a key that is none of type 17, 18, 19 or 20");
     k->key.etype = type->etype;
     k->key.n = (uint8_t)key.n;

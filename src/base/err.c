@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#undef sp_fail
+#undef sp_fail_at
+
 __attribute__((format(printf, 5, 0))) static void
 keep_first(struct sp_err *e, enum sp_kind kind, int32_t proto, uint32_t at, const char *fmt, va_list ap)
 {

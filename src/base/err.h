@@ -36,6 +36,12 @@ __attribute__((format(printf, 4, 5))) bool sp_fail(struct sp_err *e, enum sp_kin
 __attribute__((format(printf, 5, 6))) bool sp_fail_at(struct sp_err *e, enum sp_kind kind, int32_t proto,
                                                       uint32_t at, const char *fmt, ...);
 
+#ifdef __clang_analyzer__ /* "always false", said so that the analyzer does not follow a failure as a        \
+                             success */
+#define sp_fail(...) ((void)sp_fail(__VA_ARGS__), false)
+#define sp_fail_at(...) ((void)sp_fail_at(__VA_ARGS__), false)
+#endif
+
 static inline bool sp_ok(const struct sp_err *e)
 {
     return e->kind == SP_OK;

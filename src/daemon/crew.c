@@ -27,7 +27,8 @@ static void heard(struct crew_member *m, const void *buf, size_t n)
     const struct channel_plain *plain = buf;
 
     if (n >= sizeof *plain && plain->type == CHANNEL_READY) {
-        m->state = CREW_READY;
+        if (m->state == CREW_STARTING) /* it may have been told to stop in the meantime */
+            m->state = CREW_READY;
         keeper_worker_ready(m->keeper);
     } else if (n == sizeof(struct channel_failed) && plain->type == CHANNEL_FAILED) {
         const struct channel_failed *f = buf;

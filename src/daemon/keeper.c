@@ -66,6 +66,7 @@ void keeper_describe(struct keeper *k, cJSON *status)
     char doors[4096];
     struct sp_text t = sp_text(doors, sizeof doors);
     cJSON *d = cJSON_CreateObject();
+    int64_t uptime_s = admin_env().wall_us / 1000000 - k->started_s;
 
     doors_text(k, &t);
     (void)cJSON_AddNumberToObject(d, "pid", getpid());
@@ -73,7 +74,7 @@ void keeper_describe(struct keeper *k, cJSON *status)
     (void)cJSON_AddNumberToObject(d, "workers_down",
                                   crew_count(k, CREW_WAITING) + crew_count(k, CREW_STARTING));
     (void)cJSON_AddStringToObject(d, "listening", doors);
-    (void)cJSON_AddNumberToObject(d, "uptime_s", (double)(admin_env().wall_us / 1000000 - k->started_s));
+    (void)cJSON_AddNumberToObject(d, "uptime_s", (double)uptime_s);
     (void)cJSON_AddNumberToObject(d, "records_lost", (double)k->sink.lost);
     if (!cJSON_ReplaceItemInObjectCaseSensitive(status, "daemon", d))
         cJSON_Delete(d);
@@ -474,19 +475,12 @@ static bool is_root_of_host(const struct keeper *k)
     return geteuid() == 0 && k->paths.root[0] == 0 && k->config.config.user[0];
 }
 
-/* Only for a start without a service manager: systemd makes both. */
+/* Only for a start without a service manager: systemd makes both. Ours alone change hands, not what they lie
+ * in. */
 static bool make_dir(const struct keeper *k, const char *path, mode_t mode, struct sp_err *e)
 {
     const struct passwd *pw = is_root_of_host(k) ? getpwnam(k->config.config.user) : NULL;
-    char parent[4300];
-    char *slash;
 
-    (void)snprintf(parent, sizeof parent, "%s", path);
-    slash = strrchr(parent, '/');
-    if (slash && slash != parent) {
-        *slash = 0;
-        (void)mkdir(parent, 0755);
-    }
     if (mkdir(path, mode) != 0 && errno != EEXIST)
         return sp_fail(e, errno == EACCES ? SP_EREFUSED : SP_EBACKEND, errno, "%.120s: %s", path,
                        strerror(errno));
@@ -495,15 +489,19 @@ static bool make_dir(const struct keeper *k, const char *path, mode_t mode, stru
     return true;
 }
 
-static bool make_parents(const struct keeper *k, struct sp_err *e)
+static void make_parent(const struct keeper *k, const char *name)
 {
     char path[4300];
 
-    (void)snprintf(path, sizeof path, "%s/run", k->paths.root);
+    (void)snprintf(path, sizeof path, "%s/%s", k->paths.root, name);
     (void)mkdir(path, 0755);
-    (void)snprintf(path, sizeof path, "%s/var/log", k->paths.root);
-    return make_dir(k, k->paths.run, 0755, e) && make_dir(k, path, 0755, e) &&
-           make_dir(k, k->paths.log, 0750, e);
+}
+
+static bool make_dirs(const struct keeper *k, struct sp_err *e)
+{
+    make_parent(k, "run");
+    make_parent(k, "var/log");
+    return make_dir(k, k->paths.run, 0755, e) && make_dir(k, k->paths.log, 0750, e);
 }
 
 static bool open_instance(struct keeper *k, struct sp_err *e)
@@ -563,7 +561,7 @@ static bool prepare(struct keeper *k, struct sp_err *e)
     (void)net_raise_descriptors(k->config.config.tcp_max + 512ul);
     if (access(k->paths.state, F_OK) != 0)
         return sp_fail(e, SP_ENOTFOUND, 0, "%.100s: no instance here; run `sallyport init`", k->paths.state);
-    if (!make_parents(k, e))
+    if (!make_dirs(k, e))
         return false;
     /* PR_SET_DUMPABLE falls back when the uid changes. */
     return !is_root_of_host(k) || (net_become(k->config.config.user, e) && net_hide(e));

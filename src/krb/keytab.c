@@ -76,7 +76,7 @@ static bool count_records(struct sp_cur c, uint32_t *count)
 
 bool krb_get_keytab(struct sp_span in, struct sp_arena *mem, struct krb_keytab *out, struct sp_err *e)
 {
-    struct sp_cur c = sp_cur_of(in, e), record;
+    struct sp_cur c = sp_cur_of(in, e), record = {0};
     struct krb_keytab v = {0};
     size_t mark = mem->used;
 

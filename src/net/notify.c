@@ -60,7 +60,7 @@ long net_watchdog_us(void)
 {
     const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
 
-    if (!us || (pid && atol(pid) != (long)getpid()))
+    if (!us || (pid && strtol(pid, NULL, 10) != (long)getpid()))
         return 0;
-    return atol(us);
+    return strtol(us, NULL, 10);
 }

@@ -56,7 +56,7 @@ static bool has_lookup(const struct store_account *a, struct sp_span lookup)
 static bool read_named(struct lmdb_store *s, struct sp_span lookup, MDB_val row, struct sp_arena *mem,
                        struct store_account *out, struct sp_err *e)
 {
-    struct store_account a;
+    struct store_account a = {0};
     struct sp_err why = {0};
 
     if (row.mv_size != NAME_ROW)

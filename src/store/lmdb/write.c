@@ -196,7 +196,7 @@ static void forget_ids(struct store_account *a, const uint64_t *before, size_t c
 bool lmdb_put_many(struct lmdb_store *s, struct store_account *a, size_t count, struct sp_err *e)
 {
     uint64_t *before = calloc(count ? count : 1, sizeof *before);
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     bool ok;
 
     if (!before)
@@ -235,7 +235,7 @@ static bool delete_one(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct s
 
 bool lmdb_delete(struct lmdb_store *s, uint64_t id, struct sp_err *e)
 {
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
 
     return begin_write(s, &txn, e) && end_write(s, txn, delete_one(s, txn, id, e), e);
 }
@@ -261,7 +261,7 @@ static bool put_meta(struct lmdb_store *s, MDB_txn *txn, const char *name, struc
 
 bool lmdb_put_meta(struct lmdb_store *s, const char *name, struct sp_span value, struct sp_err *e)
 {
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
 
     return begin_write(s, &txn, e) && end_write(s, txn, put_meta(s, txn, name, value, e), e);
 }
