@@ -13,13 +13,12 @@ static uint8_t block[ROOM], first[ROOM], second[ROOM];
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    uint8_t *copy = malloc(n + 1);
+    uint8_t *copy = fuzz_copy(data, n);
     struct krb_keytab one, two;
     struct sp_err e = {0};
     struct sp_arena mem;
     size_t first_n = 0, second_n = 0;
 
-    memcpy(copy, data, n);
     sp_arena_init(&mem, block, sizeof block);
     if (krb_get_keytab(sp_span(copy, n), &mem, &one, &e)) {
         fuzz_must(krb_put_keytab(&one, first, sizeof first, &first_n, &e), "what was read can be written");

@@ -67,8 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
     if (n < HEAD)
         return 0;
-    copy = malloc(n - HEAD + 1);
-    memcpy(copy, data + HEAD, n - HEAD);
+    copy = fuzz_copy(data + HEAD, n - HEAD);
     q = fuzz_request(sp_span(copy, n - HEAD), data[0]);
     w->mem.max = data[0] & FUZZ_LITTLE ? 8192 : FUZZ_ARENA;
     kdc_kpasswd_step(&w->kdc, w->env, &q, &w->mem, &out);

@@ -38,8 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
     if (n == 0 || (data[0] & 0x7f) >= KRB_TYPE_COUNT)
         return 0;
-    copy = malloc(n);
-    memcpy(copy, data + 1, n - 1);
+    copy = fuzz_copy(data + 1, n - 1);
     (void)krb_sniff(sp_span(copy, n - 1));
     check((enum krb_type)(data[0] & 0x7f), sp_span(copy, n - 1),
           data[0] & 0x80 ? KRB_UNKNOWN_TAIL : KRB_STRICT);

@@ -59,14 +59,13 @@ static void check_name(struct sp_span in, struct sp_arena *mem)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    uint8_t *copy = malloc(n + 1);
+    uint8_t *copy = fuzz_copy(data, n);
     struct sp_span in = {copy, n}, parts[1] = {in};
     struct krb_name single = krb_name_of(NT_ENTERPRISE, parts, 1);
     struct sp_text to = sp_text(text, sizeof text);
     struct sp_arena mem;
     uint64_t number;
 
-    memcpy(copy, data, n);
     sp_arena_init(&mem, block, sizeof block);
     check_name(in, &mem);
     check_key(&single, &mem);

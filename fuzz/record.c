@@ -25,13 +25,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct fuzz_world *w = fuzz_world();
-    uint8_t *copy = malloc(n + 1);
+    uint8_t *copy = fuzz_copy(data, n);
     struct store_account a, b;
     struct sp_err e = {0};
     struct sp_arena mem;
     size_t one = 0, two = 0;
 
-    memcpy(copy, data, n);
     sp_arena_init(&mem, block, sizeof block);
     if (store_open_record(w->kdc.crypto, master, 1, sp_span(copy, n), &mem, &a, &e) &&
         store_seal(w->kdc.crypto, master, w->env.rng, &a, first, sizeof first, &one, &e)) {

@@ -30,6 +30,16 @@ void fuzz_must(bool ok, const char *property)
     abort();
 }
 
+uint8_t *fuzz_copy(const uint8_t *p, size_t n)
+{
+    uint8_t *copy = malloc(n);
+
+    fuzz_must(copy || n == 0, "there is memory");
+    if (n > 0)
+        memcpy(copy, p, n);
+    return copy;
+}
+
 static bool is_named(const struct store_account *a, struct sp_span lookup)
 {
     for (uint32_t i = 0; i < a->alias_lookups.count; i++)

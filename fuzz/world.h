@@ -41,6 +41,9 @@ struct kdc_request fuzz_request(struct sp_span bytes, uint8_t flags);
 #define FUZZ_LATER 16  /* 400 s pass before it */
 #define FUZZ_LITTLE 32 /* an arena of 8 KiB */
 
+/* A copy on the heap of exactly n bytes, so that reading one byte past them is seen. The caller frees it. */
+uint8_t *fuzz_copy(const uint8_t *p, size_t n);
+
 /* Ends the process with a message when false: a property does not hold. */
 void fuzz_must(bool ok, const char *property);
 

@@ -98,8 +98,8 @@ static void text_part(struct sp_text *to, struct sp_span part)
 {
     static const char special[] = "/@\\\n\t\b", letter[] = "/@\\ntb";
 
-    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it loses the count of krb_name_key's
-     * copy */
+    /* The analyzer loses the count of krb_name_key's copy. */
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     for (size_t i = 0; i < part.n; i++) {
         char two[2] = {'\\', '0'};
         const char *at = part.p[i] ? strchr(special, part.p[i]) : NULL;

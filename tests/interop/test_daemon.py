@@ -212,11 +212,11 @@ def kinit(home):
 
     def go(it, user='alice', password=PASSWORD, script=None):
         conf = home / f'krb5-{it.port}.conf'
-        text = (f'[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n rdns = false\n'
-                        f' dns_canonicalize_hostname = false\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{it.port}\n'
-                        f'  kpasswd_server = 127.0.0.1:{it.kpasswd_port}\n }}\n')
-        if not conf.exists():       # others may be reading it
-            conf.write_text(text)
+        fresh = home / f'krb5-{threading.get_ident()}.new'
+        fresh.write_text(f'[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n rdns = false\n'
+                         f' dns_canonicalize_hostname = false\n[realms]\n {REALM} = {{\n  kdc = 127.0.0.1:{it.port}\n'
+                         f'  kpasswd_server = 127.0.0.1:{it.kpasswd_port}\n }}\n')
+        fresh.rename(conf)      # whole, for others may be reading it
         env = dict(os.environ, LC_ALL='C', KRB5_CONFIG=str(conf), KRB5CCNAME=f'FILE:{home}/cc')
         argv = ['sh', '-c', script] if script else ['kinit', user]
         return run(harness.peer('mit', *argv), stdin=password + '\n', env=env)
