@@ -51,6 +51,9 @@ static inline int64_t kdc_peer_us(int64_t s, uint32_t usec)
 }
 
 /* step.c */
+/* A request at its start; *out is emptied. */
+struct kdc_work kdc_begin(struct kdc *k, struct sp_env env, const struct kdc_request *req,
+                          struct sp_arena *mem, struct kdc_actions *out);
 bool kdc_is_near(const struct kdc_source *s); /* loopback or a UNIX socket */
 struct sp_span kdc_make_error(struct kdc_work *w, int32_t code, bool terse);
 struct sp_span kdc_text_of(struct kdc_work *w, const struct krb_name *name, struct sp_span realm);

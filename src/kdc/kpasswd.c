@@ -330,15 +330,8 @@ static void step(struct kdc_work *w)
 void kdc_kpasswd_step(struct kdc *k, struct sp_env env, const struct kdc_request *req, struct sp_arena *mem,
                       struct kdc_actions *out)
 {
-    struct kdc_work w = {.k = k,
-                         .cf = k->config,
-                         .env = env,
-                         .now_s = env.wall_us / 1000000,
-                         .req = req,
-                         .mem = mem,
-                         .out = out};
+    struct kdc_work w = kdc_begin(k, env, req, mem, out);
 
-    memset(out, 0, offsetof(struct kdc_actions, reserve));
     out->record.event = "kpasswd";
     out->record.preauth = "ticket";
     step(&w);

@@ -216,18 +216,24 @@ static void step(struct kdc_work *w)
     fit(w);
 }
 
+struct kdc_work kdc_begin(struct kdc *k, struct sp_env env, const struct kdc_request *req,
+                          struct sp_arena *mem, struct kdc_actions *out)
+{
+    memset(out, 0, offsetof(struct kdc_actions, reserve));
+    return (struct kdc_work){.k = k,
+                             .cf = k->config,
+                             .env = env,
+                             .now_s = env.wall_us / 1000000,
+                             .req = req,
+                             .mem = mem,
+                             .out = out};
+}
+
 void kdc_step(struct kdc *k, struct sp_env env, const struct kdc_request *req, struct sp_arena *mem,
               struct kdc_actions *out)
 {
-    struct kdc_work w = {.k = k,
-                         .cf = k->config,
-                         .env = env,
-                         .now_s = env.wall_us / 1000000,
-                         .req = req,
-                         .mem = mem,
-                         .out = out};
+    struct kdc_work w = kdc_begin(k, env, req, mem, out);
 
-    memset(out, 0, offsetof(struct kdc_actions, reserve));
     out->record.preauth = "none";
     step(&w);
 }
