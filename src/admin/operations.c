@@ -263,32 +263,11 @@ static bool account_show(struct admin *a, const cJSON *req, cJSON *out, struct s
     return true;
 }
 
-struct lister {
-    struct admin *a;
-    cJSON *list;
-};
-
-static bool list_one(void *ctx, const struct store_account *acc, struct sp_err *e)
-{
-    struct lister *l = ctx;
-
-    (void)e;
-    if (acc->kind == STORE_USER)
-        cJSON_AddItemToArray(l->list, admin_view_account(l->a, acc));
-    sp_arena_reset(&l->a->mem);
-    return true;
-}
-
 static bool account_list(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *e)
 {
-    struct lister l = {a, cJSON_AddArrayToObject(out, "accounts")};
-    struct sp_err broken = {0};
-
     (void)req;
     (void)e;
-    if (!lmdb_each(a->store, &a->each, list_one, &l,
-                   &broken)) /* one damaged record does not hide the others */
-        cJSON_AddStringToObject(out, "broken", broken.text);
+    admin_list_kind(a, STORE_USER, cJSON_AddArrayToObject(out, "accounts"), out);
     return true;
 }
 

@@ -87,6 +87,9 @@ admin_operation admin_service_add, admin_service_keytab, admin_service_rotate, a
 
 /* ---- view.c ---- */
 cJSON *admin_view_account(struct admin *a, const struct store_account *acc);
+/* Every account of that kind into list; a damaged record does not hide the others, it is named in out's
+ * "broken". */
+void admin_list_kind(struct admin *a, enum store_kind kind, cJSON *list, cJSON *out);
 void admin_add_time(cJSON *to, const char *key, int64_t unix_s); /* null for 0 */
 void admin_add_text(cJSON *to, const char *key, struct sp_span s);
 

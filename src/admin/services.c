@@ -182,31 +182,11 @@ bool admin_service_keytab(struct admin *a, const cJSON *req, cJSON *out, struct 
 
 /* ---- list, delete ---- */
 
-struct lister {
-    struct admin *a;
-    cJSON *list;
-};
-
-static bool list_one(void *ctx, const struct store_account *acc, struct sp_err *e)
-{
-    struct lister *l = ctx;
-
-    (void)e;
-    if (acc->kind == STORE_SERVICE)
-        cJSON_AddItemToArray(l->list, admin_view_account(l->a, acc));
-    sp_arena_reset(&l->a->mem);
-    return true;
-}
-
 bool admin_service_list(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *e)
 {
-    struct lister l = {a, cJSON_AddArrayToObject(out, "services")};
-    struct sp_err broken = {0};
-
     (void)req;
     (void)e;
-    if (!lmdb_each(a->store, &a->each, list_one, &l, &broken))
-        cJSON_AddStringToObject(out, "broken", broken.text);
+    admin_list_kind(a, STORE_SERVICE, cJSON_AddArrayToObject(out, "services"), out);
     return true;
 }
 

@@ -221,3 +221,31 @@ bool admin_status(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *
     cJSON_AddItemToObject(out, "client_hint", admin_client_hint(a));
     return true;
 }
+
+/* ---- lists ---- */
+
+struct lister {
+    struct admin *a;
+    enum store_kind kind;
+    cJSON *list;
+};
+
+static bool list_one(void *ctx, const struct store_account *acc, struct sp_err *e)
+{
+    struct lister *l = ctx;
+
+    (void)e;
+    if (acc->kind == l->kind)
+        cJSON_AddItemToArray(l->list, admin_view_account(l->a, acc));
+    sp_arena_reset(&l->a->mem);
+    return true;
+}
+
+void admin_list_kind(struct admin *a, enum store_kind kind, cJSON *list, cJSON *out)
+{
+    struct lister l = {a, kind, list};
+    struct sp_err broken = {0};
+
+    if (!lmdb_each(a->store, &a->each, list_one, &l, &broken))
+        cJSON_AddStringToObject(out, "broken", broken.text);
+}
