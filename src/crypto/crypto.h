@@ -128,6 +128,39 @@ struct crypto_scrypt {
 SP_MUST bool crypto_scrypt(struct crypto *c, struct sp_span password, struct sp_span salt,
                            struct crypto_scrypt cost, uint8_t out[32], struct sp_err *e);
 
+/* ---- groups of SPAKE2 (RFC 9588 12.1); edwards25519 by libsodium, P-256 by OpenSSL ---- */
+enum crypto_group {
+    CRYPTO_EDWARDS25519 = 1,
+    CRYPTO_P256 = 2,
+};
+#define CRYPTO_GROUP_SCALAR_MAX 32
+#define CRYPTO_GROUP_POINT_MAX 33
+#define CRYPTO_GROUP_HASH_MAX 32
+struct crypto_group_info {
+    int32_t group;
+    uint8_t scalar_n, point_n,
+        hash_n; /* bytes of w, of a public value and of the shared value, of the group's hash */
+    const char *name;
+};
+const struct crypto_group_info *crypto_find_group(int32_t group); /* NULL: not ours */
+enum crypto_blind { CRYPTO_BLIND_M, CRYPTO_BLIND_N }; /* which constant a public value was blinded with */
+
+/* A fresh private scalar and the public value  private*P + w*(M or N). Constant time in w and the private
+ * scalar. */
+SP_MUST bool crypto_group_keygen(struct crypto *c, int32_t group, enum crypto_blind blind, const uint8_t *w,
+                                 struct sp_rng *rng, uint8_t *private_scalar, uint8_t *public_value,
+                                 struct sp_err *e);
+/* private * (theirs - w*(M or N)); theirs was blinded with `blind`. SP_EREFUSED, proto KDC_ERR_PREAUTH_FAILED
+ * (24): not a point of the group, or of small order. */
+SP_MUST bool crypto_group_result(struct crypto *c, int32_t group, enum crypto_blind blind, const uint8_t *w,
+                                 const uint8_t *private_scalar, struct sp_span theirs, uint8_t *shared,
+                                 struct sp_err *e);
+/* The group's hash (SHA-256 for both). */
+SP_MUST bool crypto_group_hash(struct crypto *c, int32_t group, const struct sp_span *parts, uint32_t count,
+                               uint8_t *out, struct sp_err *e);
+/* MD5, for the channel bindings of RFC 4121 4.1.1.2 alone. */
+SP_MUST bool crypto_md5(struct crypto *c, struct sp_span data, uint8_t out[16], struct sp_err *e);
+
 /* ---- the backend's life; called by drivers and tests only ---- */
 struct crypto *crypto_new(struct sp_err *e); /* NULL on failure */
 void crypto_free(struct crypto *c);          /* wipes what was kept; NULL allowed */
