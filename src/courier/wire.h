@@ -2,7 +2,8 @@
 /* What acceptors and the courier say to each other over courier.sock (decision 29): a stream of frames, each
  * a 4-byte big-endian length and then
  *
- *     version u8 = 1 | type u8 | id u32 | TLVs: type u8, length u16 (big-endian both), value
+ *     version u8 = 1 | type u8 | id u32 | TLVs: type u8, length u16, value (big-endian; type | 0x80: the
+ *     length is a u24)
  *
  * Replies carry the id of the request and may come in any order. Unknown TLVs are skipped, unknown types
  * answered with COURIER_REFUSED. Pure codec. */
@@ -25,7 +26,7 @@ enum courier_type {
 };
 enum courier_tlv {
     COURIER_TLV_REALM = 1,     /* UTF-8 */
-    COURIER_TLV_MESSAGE = 2,   /* one whole Kerberos message; may be repeated parts: no, one */
+    COURIER_TLV_MESSAGE = 2,   /* one whole Kerberos message */
     COURIER_TLV_ADDRESS = 3,   /* of the client: 4 or 16 bytes; counts only from attesting uids */
     COURIER_TLV_SERVICE = 4,   /* "HTTP/nas1", for the record */
     COURIER_TLV_TRANSPORT = 5, /* "in-band", "relay" */
@@ -45,8 +46,7 @@ struct courier_frame {
 };
 /* The bytes behind the 4-byte length. */
 SP_MUST bool courier_get(struct sp_span in, struct courier_frame *out, struct sp_err *e);
-/* A whole frame, length and all. message and others longer than 65535 use the u24 form: a TLV of type | 0x80
- * has a 3-byte length. */
+/* A whole frame, length and all, in mem. SP_EINPUT: longer than COURIER_FRAME_MAX. */
 SP_MUST bool courier_make(const struct courier_frame *f, struct sp_arena *mem, struct sp_span *out,
                           struct sp_err *e);
 

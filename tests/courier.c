@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "courier/wire.h"
+
+static _Alignas(16) uint8_t block[1 << 20];
+static uint8_t large[70000];
+
+static void frames_come_back(void **state)
+{
+    const struct courier_frame rows[] = {
+        {.type = COURIER_CARRY,
+         .id = 1,
+         .realm = SP_LIT("NAS1"),
+         .message = SP_LIT("j..."),
+         .service = SP_LIT("HTTP/nas1")},
+        {.type = COURIER_CARRIED,                       .id = 0xffffffff,        .message = {large, sizeof large}},
+        {.type = COURIER_REFUSED, .id = 3, .code = 85,                      .text = SP_LIT("no such realm")},
+        {.type = COURIER_REALM,
+         .realm = SP_LIT("NAS1"),
+         .alias = {SP_LIT("nas1"), SP_LIT("nas1.example")},
+         .alias_count = 2        },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct courier_frame got = {0};
+        struct sp_span made = {0};
+        struct sp_err e = {0};
+        struct sp_arena mem;
+
+        sp_arena_init(&mem, block, sizeof block);
+        assert_true(courier_make(&rows[i], &mem, &made, &e));
+        assert_int_equal((size_t)made.p[0] << 24 | made.p[1] << 16 | made.p[2] << 8 | made.p[3], made.n - 4);
+        assert_true(courier_get(sp_span(made.p + 4, made.n - 4), &got, &e));
+        assert_int_equal(got.type, rows[i].type);
+        assert_int_equal(got.id, rows[i].id);
+        assert_int_equal(got.code, rows[i].code);
+        assert_true(sp_same(got.realm, rows[i].realm) && sp_same(got.message, rows[i].message));
+        assert_true(sp_same(got.text, rows[i].text) && sp_same(got.service, rows[i].service));
+        assert_int_equal(got.alias_count, rows[i].alias_count);
+        for (uint32_t k = 0; k < got.alias_count; k++)
+            assert_true(sp_same(got.alias[k], rows[i].alias[k]));
+    }
+}
+
+static void bad_frames_are_refused(void **state)
+{
+    static const struct {
+        const char *why;
+        struct sp_span in;
+        uint32_t at;
+    } rows[] = {
+        {"empty",            {(const uint8_t *)"", 0},                          0 },
+        {"version 2",        {(const uint8_t *)"\2\1\0\0\0\1", 6},              0 },
+        {"no id",            {(const uint8_t *)"\1\1\0\0\0", 5},                2 },
+        {"cut length",       {(const uint8_t *)"\1\1\0\0\0\1\1\0", 8},          7 },
+        {"value too short",  {(const uint8_t *)"\1\1\0\0\0\1\1\0\5NAS1", 13},   9 },
+        {"code of 3 bytes",  {(const uint8_t *)"\1\3\0\0\0\1\6\0\3\0\0\1", 12}, 0 },
+        {"long form, short", {(const uint8_t *)"\1\1\0\0\0\1\x82\1\0\0x", 11},  10},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct courier_frame got = {.id = 42};
+        struct sp_err e = {0};
+
+        if (courier_get(rows[i].in, &got, &e) || e.kind != SP_EINPUT || e.at != rows[i].at || got.id != 42)
+            fail_msg("%s: kind %s at %u (%s)", rows[i].why, sp_kind_name(e.kind), e.at, e.text);
+    }
+}
+
+static void unknown_fields_are_skipped(void **state)
+{
+    struct courier_frame got = {0};
+    struct sp_err e = {0};
+
+    (void)state;
+    assert_true(courier_get(sp_span("\1\1\0\0\0\7\x50\0\2ab\1\0\4NAS1", 18), &got, &e));
+    assert_true(sp_same(got.realm, SP_LIT("NAS1")));
+}
+
+static void too_long_is_not_made(void **state)
+{
+    struct courier_frame f = {
+        .type = COURIER_CARRY, .message = {large, sizeof large},
+             .text = {large, sizeof large}
+    };
+    struct sp_span made = {0};
+    struct sp_err e = {0};
+    struct sp_arena mem;
+
+    (void)state;
+    sp_arena_init(&mem, block, sizeof block);
+    assert_false(courier_make(&f, &mem, &made, &e));
+    assert_int_equal(e.kind, SP_EINPUT);
+    assert_int_equal(mem.used, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frames_come_back),
+        cmocka_unit_test(bad_frames_are_refused),
+        cmocka_unit_test(unknown_fields_are_skipped),
+        cmocka_unit_test(too_long_is_not_made),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
