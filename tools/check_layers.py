@@ -38,6 +38,7 @@ PURE_IN = {'base': PURE | {'stdio.h', 'stdlib.h'}}      # vsnprintf for error te
 # A dependency stays behind the port of its room.
 BEHIND = [
     (re.compile(r'openssl/'), {'crypto/openssl', 'net'}),
+    (re.compile(r'sodium'), {'crypto/openssl'}),
     (re.compile(r'lmdb\.h'), {'store/lmdb'}),
     (re.compile(r'event2?/|event2?\.h'), {'net', 'admin', 'daemon', 'cli'}),
     (re.compile(r'ini\.h|cjson/|seccomp\.h'), {'net', 'admin', 'daemon', 'cli'}),

@@ -5,8 +5,8 @@
  *
  * A backend keeps what it derives from a key only when key->keep is set (at most CRYPTO_KEPT_MAX keys, the
  * least recently used goes first); everything else is forgotten, wiped, before the call returns. A backend
- * belongs to one thread. Output buffers never overlap inputs, but decrypting in place (out == cipher.p) is
- * allowed. */
+ * belongs to one thread. Output buffers never overlap inputs, but decrypting in place (out == cipher.p) and
+ * encrypting in place behind the confounder's room (plain.p == out + CRYPTO_CONFOUNDER_N) are allowed. */
 #ifndef SP_CRYPTO_CRYPTO_H
 #define SP_CRYPTO_CRYPTO_H
 
@@ -29,7 +29,8 @@ enum crypto_cksumtype {
     CKSUMTYPE_HMAC_SHA384_192_AES256 = 20,
 };
 
-#define CRYPTO_KEPT_MAX 1024    /* long-term keys whose derived keys are kept */
+#define CRYPTO_KEPT_MAX 1024 /* long-term keys whose derived keys are kept */
+#define CRYPTO_CONFOUNDER_N 16
 #define CRYPTO_OVERHEAD_MAX 40  /* confounder and tag: 16 + 24 (type 20) */
 #define CRYPTO_CKSUM_MAX 24     /* bytes of the longest checksum */
 #define CRYPTO_PRF_MAX 48       /* bytes of the longest pseudo-random() output (type 20) */
@@ -79,6 +80,15 @@ SP_MUST bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_
  * A wrong value: proto KRB_AP_ERR_MODIFIED (41). */
 SP_MUST bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
                            struct sp_span data, struct sp_span sum, struct sp_err *e);
+
+/* The same over several pieces that count as one text: GSS-API signs a header behind data that it may not
+ * move. */
+SP_MUST bool crypto_checksum_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                    const struct sp_span *pieces, size_t count, uint8_t *out, size_t *out_n,
+                                    struct sp_err *e);
+SP_MUST bool crypto_verify_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                  int32_t cksumtype, const struct sp_span *pieces, size_t count,
+                                  struct sp_span sum, struct sp_err *e);
 
 /* pseudo-random() of the type: prf_n bytes. */
 SP_MUST bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out,

@@ -103,7 +103,7 @@ bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
         return false;
     sp_rng_fill(rng, out, CONFOUNDER_N);
     if (plain.n > 0)
-        memcpy(out + CONFOUNDER_N, plain.p, plain.n);
+        memmove(out + CONFOUNDER_N, plain.p, plain.n);
     spread(mix(mix_key(key, 'e', usage), sp_span(out, body_n)), out + body_n, t->tag_n);
     return true;
 }
@@ -132,20 +132,38 @@ bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
     return true;
 }
 
-bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
-                     uint8_t *out, size_t *out_n, struct sp_err *e)
+/* Pieces are mixed as the one text that they stand for. */
+static uint64_t mix_pieces(uint64_t h, const struct sp_span *pieces, size_t count)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k < count; n += pieces[k++].n)
+        for (size_t i = 0; i < pieces[k].n; i++)
+            h = (h ^ pieces[k].p[i]) * 0x100000001b3u;
+    return (h ^ n) * 0x100000001b3u;
+}
+
+bool crypto_checksum_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                            const struct sp_span *pieces, size_t count, uint8_t *out, size_t *out_n,
+                            struct sp_err *e)
 {
     const struct crypto_type *t = check_key(key, e);
 
     (void)c;
     if (!t || !check_room(t->tag_n, out_n, e))
         return false;
-    spread(mix(mix_key(key, 'c', usage), data), out, t->tag_n);
+    spread(mix_pieces(mix_key(key, 'c', usage), pieces, count), out, t->tag_n);
     return true;
 }
 
-bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
-                   struct sp_span data, struct sp_span sum, struct sp_err *e)
+bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
+                     uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_checksum_pieces(c, key, usage, &data, 1, out, out_n, e);
+}
+
+bool crypto_verify_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                          const struct sp_span *pieces, size_t count, struct sp_span sum, struct sp_err *e)
 {
     const struct crypto_type *t = check_key(key, e);
 
@@ -155,9 +173,15 @@ bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, i
     if (cksumtype != t->cksumtype)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_INAPP_CKSUM, "checksum type %d with a key of %s", cksumtype,
                        t->name);
-    if (sum.n != t->tag_n || !is_good(mix(mix_key(key, 'c', usage), data), sum))
+    if (sum.n != t->tag_n || !is_good(mix_pieces(mix_key(key, 'c', usage), pieces, count), sum))
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED, "wrong checksum, key usage %u", usage);
     return true;
+}
+
+bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                   struct sp_span data, struct sp_span sum, struct sp_err *e)
+{
+    return crypto_verify_pieces(c, key, usage, cksumtype, &data, 1, sum, e);
 }
 
 bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out, size_t *out_n,
@@ -247,6 +271,14 @@ bool crypto_sha256(struct crypto *c, struct sp_span data, uint8_t out[32], struc
     (void)c;
     (void)e;
     spread(mix('h', data), out, 32);
+    return true;
+}
+
+bool crypto_md5(struct crypto *c, struct sp_span data, uint8_t out[16], struct sp_err *e)
+{
+    (void)c;
+    (void)e;
+    spread(mix('5', data), out, 16);
     return true;
 }
 

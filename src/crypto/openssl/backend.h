@@ -124,6 +124,7 @@ struct crypto {
     struct crypto_kept kept;
     uint8_t folded[FOLDED_USAGES][FOLD_COUNT][AES_BLOCK_N]; /* n-fold of usage | 99, AA, 55 */
     uint8_t folded_prf[AES_BLOCK_N];
+    struct p256 *p256; /* made when first asked for */
 };
 
 /* SP_EBACKEND with the library's own reason; leaves its error queue empty. */

@@ -68,7 +68,7 @@ bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
     d = get_derived(c, t, key, DERIVED_CIPHER, usage, &room, e);
     sp_rng_fill(rng, out, AES_BLOCK_N);
     if (plain.n > 0)
-        memcpy(out + AES_BLOCK_N, plain.p, plain.n);
+        memmove(out + AES_BLOCK_N, plain.p, plain.n);
     ok = d && crypto_profile_of(t)->encrypt(c, t, d, out, AES_BLOCK_N + plain.n, e);
     if (!ok)
         sp_wipe(out, AES_BLOCK_N + plain.n);
@@ -102,32 +102,39 @@ bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
 
 /* HASH_MAX bytes of it, of which the type's tag_n count. */
 static bool sum_data(struct crypto *c, const struct crypto_type *t, const struct sp_key *key, uint32_t usage,
-                     struct sp_span data, uint8_t sum[HASH_MAX], struct sp_err *e)
+                     const struct sp_span *pieces, size_t count, uint8_t sum[HASH_MAX], struct sp_err *e)
 {
     struct derived room = {0};
     const struct derived *d = get_derived(c, t, key, DERIVED_CKSUM, usage, &room, e);
 
     if (d)
-        crypto_hmac_sum(&d->mac, &data, 1, sum);
+        crypto_hmac_sum(&d->mac, pieces, count, sum);
     forget(c, key, &room);
     return d != NULL;
 }
 
-bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
-                     uint8_t *out, size_t *out_n, struct sp_err *e)
+bool crypto_checksum_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                            const struct sp_span *pieces, size_t count, uint8_t *out, size_t *out_n,
+                            struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     uint8_t sum[HASH_MAX];
 
-    if (!t || !check_room(t->tag_n, out_n, e) || !sum_data(c, t, key, usage, data, sum, e))
+    if (!t || !check_room(t->tag_n, out_n, e) || !sum_data(c, t, key, usage, pieces, count, sum, e))
         return false;
     memcpy(out, sum, t->tag_n);
     sp_wipe(sum, sizeof sum);
     return true;
 }
 
-bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
-                   struct sp_span data, struct sp_span given, struct sp_err *e)
+bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
+                     uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_checksum_pieces(c, key, usage, &data, 1, out, out_n, e);
+}
+
+bool crypto_verify_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                          const struct sp_span *pieces, size_t count, struct sp_span given, struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     uint8_t sum[HASH_MAX];
@@ -141,11 +148,17 @@ bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, i
     if (given.n != t->tag_n)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED, "a checksum of %zu bytes, key usage %u", given.n,
                        usage);
-    if (!sum_data(c, t, key, usage, data, sum, e))
+    if (!sum_data(c, t, key, usage, pieces, count, sum, e))
         return false;
     same = sp_equal_ct(sum, given.p, t->tag_n);
     sp_wipe(sum, sizeof sum);
     return same || sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED, "wrong checksum, key usage %u", usage);
+}
+
+bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                   struct sp_span data, struct sp_span given, struct sp_err *e)
+{
+    return crypto_verify_pieces(c, key, usage, cksumtype, &data, 1, given, e);
 }
 
 bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out, size_t *out_n,
