@@ -7,7 +7,7 @@ export LC_ALL=C
 
 build=${1:?build directory}
 shift
-rooms=${*:-base bytes crypto krb store kdc}
+rooms=${*:-base bytes crypto krb store kdc gss}
 
 # The port of crypto is fulfilled by a backend; the null one has the port's surface and nothing else.
 declare -A closure=(
@@ -17,6 +17,7 @@ declare -A closure=(
     [krb]="krb crypto crypto-null bytes base"
     [store]="store crypto crypto-null bytes base"
     [kdc]="kdc krb store crypto crypto-null bytes base"
+    [gss]="gss client krb crypto crypto-null bytes base"
 )
 libc="memcpy memmove memset memcmp memchr memrchr memmem strlen strnlen strcmp strncmp strchr strrchr
 strcasecmp strncasecmp bcmp explicit_bzero vsnprintf

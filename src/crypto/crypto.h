@@ -72,6 +72,24 @@ SP_MUST bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t
 SP_MUST bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
                             uint8_t *out, size_t *out_n, struct sp_err *e);
 
+/* Bytes that the tag covers as if they stood in the text, but that are neither encrypted nor carried
+ * (GSS-API's SIGN_ONLY buffers, RFC 3961's profiles as MS-KILE and MIT extend them). */
+#define CRYPTO_BESIDE_MAX 64
+struct crypto_beside {
+    struct {
+        size_t at; /* offset in the plain text; never falls from one to the next */
+        struct sp_span bytes;
+    } v[CRYPTO_BESIDE_MAX];
+    uint32_t count;
+};
+/* crypto_encrypt and crypto_decrypt are these with b NULL. */
+SP_MUST bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                   struct sp_rng *rng, struct sp_span plain, const struct crypto_beside *b,
+                                   uint8_t *out, size_t *out_n, struct sp_err *e);
+SP_MUST bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                   struct sp_span cipher, const struct crypto_beside *b, uint8_t *out,
+                                   size_t *out_n, struct sp_err *e);
+
 /* The keyed checksum that goes with the key's type. Room needed: CRYPTO_CKSUM_MAX. */
 SP_MUST bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
                              uint8_t *out, size_t *out_n, struct sp_err *e);

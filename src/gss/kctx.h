@@ -71,7 +71,7 @@ struct kctx {
     bool no_finished; /* accepted without FINISHED although messages were proxied: by configuration, to be
                          recorded */
     char client[KCTX_NAME_MAX], service[KCTX_NAME_MAX]; /* principals as text with realm, NUL-terminated */
-    struct sp_span delegated; /* KRB-CRED that came along (decrypted part), or empty */
+    struct sp_span delegated; /* the KRB-CRED that came along, its part in the clear (etype 0), or empty */
 };
 
 /* RFC 4121 4.1.1.2: what both sides know about the channel. */
@@ -110,6 +110,10 @@ SP_MUST bool kctx_make_cred(struct crypto *c, struct sp_env env, const struct kr
                             const struct sp_key *session, struct sp_arena *mem, struct sp_span *out,
                             struct sp_err *e);
 
+/* The first ticket of kctx.delegated, ready for use; borrows from it and from mem. */
+SP_MUST bool kctx_read_cred(struct sp_span delegated, struct sp_arena *mem, struct krb_credential *out,
+                            struct sp_err *e);
+
 /* ---- acceptor ---- */
 struct kctx_keys { /* the keytab, as a port; synchronous, never waits for a network */
     /* SP_ENOTFOUND, proto KRB_AP_ERR_NOKEY (45), KRB_AP_ERR_BADKEYVER (44) or KRB_AP_ERR_NOT_US (35). kvno 0:
@@ -140,8 +144,8 @@ SP_MUST bool kctx_accept(struct kctx *k, struct crypto *c, struct sp_env env,
                          struct sp_span *reply, struct sp_err *e);
 SP_MUST bool kctx_accept_third(struct kctx *k, struct crypto *c, struct sp_env env, struct sp_span third,
                                struct sp_err *e);
-/* What the peer is told about a refusal: KRB-ERROR with a code that fits e->proto. realm and service name the
- * acceptor. */
+/* What the peer is told about a refusal: KRB-ERROR with a code that fits why->proto (60 for negative ones).
+ * realm and service name the acceptor; service NULL: it does not want to be named. */
 SP_MUST bool kctx_make_error(struct sp_env env, const struct sp_err *why, struct sp_span realm,
                              const struct krb_name *service, struct sp_arena *mem, struct sp_span *out,
                              struct sp_err *e);
@@ -150,6 +154,8 @@ SP_MUST bool kctx_make_error(struct sp_env env, const struct sp_err *why, struct
 #define KCTX_MIC_MAX (16 + CRYPTO_CKSUM_MAX)
 #define KCTX_WRAP_OVERHEAD_MAX                                                                               \
     (16 + 16 + CRYPTO_OVERHEAD_MAX) /* header, encrypted header, confounder and tag */
+#define KCTX_PARTS_MAX 64           /* pieces of one message; GSS-API callers have under ten */
+#define KCTX_PRF_IN_MAX 16384       /* bytes of one PRF input */
 enum kctx_wrap { KCTX_INTEGRITY, KCTX_CONFIDENTIAL };
 
 SP_MUST bool kctx_get_mic(struct kctx *k, struct crypto *c, const struct sp_span *parts, uint32_t count,
