@@ -2,7 +2,7 @@
 /* The bench realm's accounts, the same names and keys for every server: into our store through its port, for
  * MIT as lines of a kdb5_util dump, for Heimdal as lines of a kadmin dump. Keys are ready made, so a million
  * take seconds. */
-#include "requests.h"
+#include "setup.h"
 
 #include "admin/admin.h"
 
@@ -13,13 +13,8 @@
 #define CHUNK 5000 /* accounts in one transaction */
 #define KEYS 2
 
-static const int32_t etypes[KEYS] = {ENCTYPE_AES256_CTS_HMAC_SHA1_96, ENCTYPE_AES128_CTS_HMAC_SHA1_96};
-
-_Noreturn static void die(const char *what, const struct sp_err *e)
-{
-    fprintf(stderr, "bench-accounts: %s%s%s\n", what, e ? ": " : "", e ? e->text : "");
-    exit(1);
-}
+/* By the realm's type: its 256-bit key and the 128-bit one of the same RFC. */
+static int32_t etypes[KEYS] = {ENCTYPE_AES256_CTS_HMAC_SHA1_96, ENCTYPE_AES128_CTS_HMAC_SHA1_96};
 
 /* ---- ours ---- */
 
@@ -50,7 +45,7 @@ static void add(struct chunk *k, struct crypto *c, enum bench_owner owner, uint3
     for (unsigned j = 0; j < KEYS; j++) {
         keys[j] = (struct store_key){.kvno = 1};
         if (!bench_key(c, owner, i, etypes[j], &keys[j].key, &e))
-            die("no key", &e);
+            bench_die("no key", &e);
     }
     k->accounts[at] = (struct store_account){
         .generation = 1,
@@ -70,7 +65,7 @@ static void flush(struct chunk *k, struct lmdb_store *s)
     struct sp_err e = {0};
 
     if (k->count > 0 && !lmdb_put_many(s, k->accounts, k->count, &e))
-        die("cannot write accounts", &e);
+        bench_die("cannot write accounts", &e);
     k->count = 0;
 }
 
@@ -83,7 +78,7 @@ static void write_ours(const char *root, uint32_t users, uint32_t services)
     uint32_t count[] = {users, services};
 
     if (!k || !admin_find_paths(root, &paths, &e) || !admin_open(&paths, ADMIN_WRITE, &a, &e))
-        die("cannot open the instance", &e);
+        bench_die("cannot open the instance", &e);
     for (unsigned o = 0; o < 2; o++)
         for (uint32_t i = 1; i <= count[o]; i++) {
             add(k, a.crypto, o == 0 ? BENCH_USER : BENCH_SERVER, i, (int64_t)time(NULL));
@@ -117,7 +112,7 @@ static void print_mit_key(struct peer *p, const struct sp_key *key)
     struct sp_err e = {0};
 
     if (!crypto_encrypt(p->c, &p->master, 0, p->rng, sp_span(key->b, key->n), sealed + 2, &n, &e))
-        die("cannot seal a key", &e);
+        bench_die("cannot seal a key", &e);
     printf("1\t1\t%d\t%zu\t", (int)key->etype, n + 2);
     print_hex(sp_span(sealed, n + 2));
     printf("\t");
@@ -143,7 +138,7 @@ static void print_mit(struct peer *p, enum bench_owner owner, uint32_t i)
            MIT_MAX_LIFE_S, MIT_TL_LAST_PWD_CHANGE);
     for (unsigned j = 0; j < KEYS; j++) {
         if (!bench_key(p->c, owner, i, etypes[j], &key, &e))
-            die("no key", &e);
+            bench_die("no key", &e);
         print_mit_key(p, &key);
     }
     printf("-1;\n");
@@ -161,7 +156,7 @@ static void print_heimdal(struct peer *p, enum bench_owner owner, uint32_t i)
     printf("%s@%s 1", name, BENCH_REALM);
     for (unsigned j = 0; j < KEYS; j++) {
         if (!bench_key(p->c, owner, i, etypes[j], &key, &e))
-            die("no key", &e);
+            bench_die("no key", &e);
         printf("::%d:", (int)key.etype);
         print_hex(sp_span(key.b, key.n));
         printf(":-");
@@ -180,7 +175,7 @@ static void write_peer(print_fn *print, const char *password, uint32_t users, ui
     /* the principal of MIT's master key is K/M, and this its default salt */
     if (!p.c || !crypto_string_to_key(p.c, ENCTYPE_AES256_CTS_HMAC_SHA1_96, sp_str(password),
                                       SP_LIT(BENCH_REALM "KM"), sp_span("", 0), &p.master, &e))
-        die("crypto", &e);
+        bench_die("crypto", &e);
     p.master.keep = true;
     for (uint32_t i = 1; i <= users; i++)
         print(&p, BENCH_USER, i);
@@ -188,15 +183,17 @@ static void write_peer(print_fn *print, const char *password, uint32_t users, ui
         print(&p, BENCH_SERVER, i);
     crypto_free(p.c);
     if (fflush(stdout) != 0)
-        die("cannot write", NULL);
+        bench_die("cannot write", NULL);
 }
 
 static void usage(void)
 {
-    fputs("usage: bench-accounts ours ROOT USERS SERVICES            into the instance under ROOT\n"
-          "       bench-accounts mit MASTER-PASSWORD USERS SERVICES  lines for kdb5_util load -update\n"
-          "       bench-accounts heimdal - USERS SERVICES            lines for kadmin -l load\n",
-          stderr);
+    fputs(
+        "usage: bench-accounts ours ROOT USERS SERVICES [TYPE]            into the instance under ROOT\n"
+        "       bench-accounts mit MASTER-PASSWORD USERS SERVICES [TYPE]  lines for kdb5_util load -update\n"
+        "       bench-accounts heimdal - USERS SERVICES [TYPE]            lines for kadmin -l load\n"
+        "TYPE: 18 (default; accounts have keys 18 and 17) or 20 (20 and 19).\n",
+        stderr);
     exit(2);
 }
 
@@ -211,8 +208,12 @@ static uint32_t number(const char *text)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5)
+    int32_t etype = ENCTYPE_AES256_CTS_HMAC_SHA1_96;
+
+    if (argc < 5 || argc > 6 || (argc == 6 && !bench_read_etype(argv[5], &etype)))
         usage();
+    if (etype == ENCTYPE_AES256_CTS_HMAC_SHA384_192)
+        etypes[0] = etype, etypes[1] = ENCTYPE_AES128_CTS_HMAC_SHA256_128;
     if (strcmp(argv[1], "ours") == 0)
         write_ours(argv[2], number(argv[3]), number(argv[4]));
     else if (strcmp(argv[1], "mit") == 0)

@@ -2,7 +2,7 @@
 /* The engine alone, in one process: kdc_step over a real store, no sockets. For callgrind (collect at the
  * function bench_steps) and for nanoseconds per step. Replies are verified like those of the load generator.
  */
-#include "requests.h"
+#include "setup.h"
 
 #include "kdc/kdc.h"
 #include "store/lmdb/lmdb.h"
@@ -10,7 +10,6 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
 
 enum { SERVICES = 10, ARENA = 1 << 20, REPLY_ROOM = 2048 };
@@ -23,29 +22,6 @@ struct engine {
     struct lmdb_store *store;
     uint32_t users;
 };
-
-_Noreturn static void die(const char *what, const struct sp_err *e)
-{
-    fprintf(stderr, "bench-engine: %s%s%s\n", what, e ? ": " : "", e ? e->text : "");
-    exit(1);
-}
-
-static void *map(size_t n)
-{
-    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (p == MAP_FAILED)
-        die("no memory", NULL);
-    return p;
-}
-
-static int64_t now_us(clockid_t clock)
-{
-    struct timespec t;
-
-    clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 /* ---- the realm ---- */
 
@@ -64,7 +40,7 @@ static void put(struct engine *g, enum store_kind kind, const char *name, enum b
 
     if (!bench_key(g->kdc.crypto, owner, i, 18, &keys[0].key, &e) ||
         !bench_key(g->kdc.crypto, owner, i, 17, &keys[1].key, &e) || !lmdb_put_many(g->store, &a, 1, &e))
-        die("cannot write an account", &e);
+        bench_die("cannot write an account", &e);
 }
 
 static void fill_realm(struct engine *g)
@@ -90,18 +66,18 @@ static void init(struct engine *g, const char *dir, struct sp_rng *rng)
 
     g->kdc.crypto = crypto_new(&e);
     if (!g->kdc.crypto)
-        die("crypto", &e);
+        bench_die("crypto", &e);
     g->store = lmdb_open(dir, LMDB_CREATE, master, g->kdc.crypto, rng, &e);
     if (!g->store)
-        die("store", &e);
+        bench_die("store", &e);
     kdc_config_defaults(&g->config, KDC_STANDARD);
     g->config.realm.name = sp_str(BENCH_REALM);
     g->kdc.config = &g->config;
     g->kdc.accounts = lmdb_lookup(g->store);
-    g->kdc.shared = kdc_shared_init(map(shared), (struct kdc_shared_size){0}, secret);
-    sp_arena_init(&g->arena, map(ARENA), ARENA);
-    g->maker = (struct bench_maker){.crypto = g->kdc.crypto, .scratch = map(BENCH_SCRATCH)};
-    g->maker.env = (struct sp_env){now_us(CLOCK_REALTIME), now_us(CLOCK_MONOTONIC), rng};
+    g->kdc.shared = kdc_shared_init(bench_map(shared), (struct kdc_shared_size){0}, secret);
+    bench_map_arena(&g->arena, ARENA);
+    bench_init_maker(&g->maker, g->kdc.crypto, ENCTYPE_AES256_CTS_HMAC_SHA1_96,
+                     (struct sp_env){bench_wall_us(), (int64_t)bench_mono_ns() / 1000, rng});
     fill_realm(g);
 }
 
@@ -135,23 +111,14 @@ __attribute__((noinline)) static void bench_steps(struct engine *g, const struct
     }
 }
 
-static void fetch_tgts(struct engine *g)
+static struct sp_span step_once(void *asker, struct sp_span request)
 {
-    struct sp_err e = {0};
     static uint8_t reply[1][REPLY_ROOM];
+    struct kdc_request q = request_of(request);
     uint32_t size;
 
-    for (uint32_t i = 0; i < BENCH_TGTS; i++) {
-        struct bench_request r;
-        struct kdc_request q;
-
-        if (!bench_make(&g->maker, BENCH_AS_TS, 1 + i % g->users, 1, &g->big, &r, &e))
-            die("cannot make a request", &e);
-        q = request_of(r.bytes);
-        bench_steps(g, &q, 1, reply, &size);
-        if (!bench_check(g->kdc.crypto, &r, sp_span(reply[0], size), &g->arena, &g->maker.tgt[i], &e))
-            die("cannot get a ticket", &e);
-    }
+    bench_steps(asker, &q, 1, reply, &size);
+    return sp_span(reply[0], size);
 }
 
 static void verify(struct engine *g, const struct bench_request *r, size_t count,
@@ -162,35 +129,37 @@ static void verify(struct engine *g, const struct bench_request *r, size_t count
 
         sp_arena_reset(&g->arena);
         if (!bench_check(g->kdc.crypto, &r[i], sp_span(replies[i], sizes[i]), &g->arena, NULL, &e))
-            die("a bad reply", &e);
+            bench_die("a bad reply", &e);
     }
 }
 
-static void run(struct engine *g, enum bench_kind kind, size_t count)
+static int64_t cpu_us(void)
 {
-    struct bench_request *r = map(count * sizeof *r);
-    struct kdc_request *q = map(count * sizeof *q);
-    uint8_t(*replies)[REPLY_ROOM] = map(count * REPLY_ROOM);
-    uint32_t *sizes = map(count * sizeof *sizes);
-    struct sp_err e = {0};
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void run(struct engine *g, enum bench_kind kind, uint32_t count)
+{
+    struct bench_request *r = bench_map(count * sizeof *r);
+    struct kdc_request *q = bench_map(count * sizeof *q);
+    uint8_t(*replies)[REPLY_ROOM] = bench_map(count * REPLY_ROOM);
+    uint32_t *sizes = bench_map(count * sizeof *sizes);
     int64_t began;
 
     if (kind == BENCH_TGS)
-        fetch_tgts(g);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t chance;
-
-        sp_rng_fill(g->maker.env.rng, &chance, sizeof chance);
-        if (!bench_make(&g->maker, kind, 1 + chance % g->users, 1 + chance % SERVICES, &g->big, &r[i], &e))
-            die("cannot make a request", &e);
+        bench_fetch_tgts(&g->maker, g->users, &g->big, &g->arena, step_once, g);
+    bench_make_many(&g->maker, &(struct bench_wish){kind, (uint32_t)count, g->users, SERVICES}, &g->big, r);
+    for (size_t i = 0; i < count; i++)
         q[i] = request_of(r[i].bytes);
-    }
     memset(replies, 0, count * REPLY_ROOM); /* page faults are not the engine's */
-    began = now_us(CLOCK_PROCESS_CPUTIME_ID);
+    began = cpu_us();
     bench_steps(g, q, count, replies, sizes);
-    began = now_us(CLOCK_PROCESS_CPUTIME_ID) - began;
+    began = cpu_us() - began;
     verify(g, r, count, replies, sizes);
-    printf("{\"kind\":\"%s\",\"requests\":%zu,\"users\":%u,\"cpu_us\":%.3f,\"reply_"
+    printf("{\"kind\":\"%s\",\"requests\":%u,\"users\":%u,\"cpu_us\":%.3f,\"reply_"
            "bytes\":%u}\n",
            bench_kind_name(kind), count, g->users, (double)began / (double)count, sizes[0]);
 }
@@ -215,7 +184,7 @@ int main(int argc, char **argv)
     static struct sp_rng_fixed rng;
     enum bench_kind kind = BENCH_AS_TS;
     const char *dir = NULL;
-    size_t count = 10000, room;
+    uint32_t count = 10000;
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1)
@@ -228,19 +197,20 @@ int main(int argc, char **argv)
             dir = optarg;
             break;
         case 'c':
-            count = strtoul(optarg, NULL, 10);
+            if (!bench_read_number(optarg, 1000000, &count))
+                usage();
             break;
         case 'u':
-            g.users = (uint32_t)strtoul(optarg, NULL, 10);
+            if (!bench_read_number(optarg, 10000000, &g.users))
+                usage();
             break;
         default:
             usage();
         }
-    if (!dir || count == 0 || g.users == 0)
+    if (!dir)
         usage();
     sp_rng_fixed_init(&rng, 1);
-    room = (count + BENCH_TGTS) * 2048;
-    sp_arena_init(&g.big, map(room), room);
+    bench_map_arena(&g.big, ((size_t)count + BENCH_TGTS) * BENCH_REQUEST_ROOM);
     init(&g, dir, &rng.rng);
     run(&g, kind, count);
     lmdb_close(g.store);

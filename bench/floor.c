@@ -2,7 +2,8 @@
 /* The floor: a UDP server that does only what no KDC can avoid: one recvfrom, the look-ups, every key
  * derivation, decryption, checksum and encryption of the exchange, one sendto. No parsing, no encoding, no
  * policy, no records; the bytes mean nothing, their sizes are those of real exchanges without a PAC. OpenSSL
- * is used directly, algorithms fetched once and contexts used again; only krbtgt's derived keys are kept. */
+ * is used directly, algorithms fetched once and contexts used again; only krbtgt's derived keys are kept. The
+ * realm's encryption type is 18 (RFC 3962) or 20 (RFC 8009). */
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <lmdb.h>
@@ -17,9 +18,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { KEY_N = 32, BLOCK = 16, TAG = 12, RECORD = 300 };
+enum { KEY_N = 32, BLOCK = 16, MAC_MAX = 48, RECORD = 300 };
 /* Ciphertext without confounder and tag, or the bytes under a checksum, in an exchange of one-component names
- * in a realm of ten letters, aes256-cts-hmac-sha1-96 throughout. */
+ * in a realm of ten letters, one encryption type throughout. */
 enum {
     N_TIMESTAMP = 26,
     N_AS_REQ = 250,
@@ -27,16 +28,25 @@ enum {
     N_REPLY_PART = 215,
     N_AUTHENTICATOR = 140,
     N_TGS_BODY = 100,
-    N_ERROR = 230,
+    N_ERROR = 155,
     N_AS_REP = 640,
-    N_TGS_REP = 620,
+    N_TGS_REP = 569,
+};
+
+/* What differs between the two types. */
+struct profile {
+    unsigned long etype;
+    const char *digest;
+    size_t mac_key_n; /* of Ki and Kc */
+    size_t mac_n;
 };
 
 struct floor {
+    const struct profile *profile;
     EVP_CIPHER *cts, *cbc;
     EVP_MAC *hmac;
     EVP_CIPHER_CTX *derive, *cipher, *kept_cipher, *kept_decipher;
-    EVP_MAC_CTX *mac, *kept_mac;
+    EVP_MAC_CTX *mac, *kept_mac, *derive_mac;
     MDB_env *env;
     MDB_dbi dbi;
     MDB_txn *txn;
@@ -69,22 +79,43 @@ static void draw(struct floor *f, uint8_t *p, size_t n)
     memcpy(p, f->pool + f->pool_left, n);
 }
 
-/* ---- RFC 3962's operations ---- */
+/* ---- RFC 3962's and RFC 8009's operations ---- */
+
+static bool sha2(const struct floor *f)
+{
+    return f->profile->etype == 20;
+}
 
 static void load_base(struct floor *f, const uint8_t key[KEY_N])
 {
-    must(EVP_EncryptInit_ex2(f->derive, f->cbc, key, NULL, NULL) && EVP_CIPHER_CTX_set_padding(f->derive, 0),
+    must(sha2(f) ? EVP_MAC_init(f->derive_mac, key, KEY_N, NULL)
+                 : EVP_EncryptInit_ex2(f->derive, f->cbc, key, NULL, NULL) &&
+                       EVP_CIPHER_CTX_set_padding(f->derive, 0),
          "base key");
 }
 
-/* DK: two blocks, the second encrypts the first one's result, which is CBC over a constant and a zero block.
- */
-static void derive(struct floor *f, uint8_t usage, uint8_t which, uint8_t out[KEY_N])
+static void finish_mac(struct floor *f, EVP_MAC_CTX *m, uint8_t *out)
+{
+    size_t done;
+
+    must(EVP_MAC_final(m, out, &done, f->profile->mac_n), "mac");
+}
+
+/* Type 18, DK: two blocks, the second encrypts the first one's result, which is CBC over a constant and a
+ * zero block. Type 20, KDF-HMAC-SHA2: one HMAC over counter, label, zero and the length in bits. */
+static void derive(struct floor *f, uint8_t usage, uint8_t which, uint8_t out[MAC_MAX])
 {
     static const uint8_t zero[BLOCK];
     uint8_t in[KEY_N] = {usage, which};
+    uint8_t label[14] = {0, 0, 0, 1, 0, 0, 0, usage, which, 0, 0, 0, which == 0xaa, which == 0xaa ? 0 : 192};
     int n;
 
+    if (sha2(f)) {
+        must(EVP_MAC_init(f->derive_mac, NULL, 0, NULL) && EVP_MAC_update(f->derive_mac, label, sizeof label),
+             "derive");
+        finish_mac(f, f->derive_mac, out);
+        return;
+    }
     must(EVP_EncryptInit_ex2(f->derive, NULL, NULL, zero, NULL) &&
              EVP_EncryptUpdate(f->derive, out, &n, in, KEY_N),
          "derive");
@@ -100,58 +131,69 @@ static void run_cipher(EVP_CIPHER_CTX *c, const EVP_CIPHER *with, const uint8_t 
          "cipher");
 }
 
-static void mac(EVP_MAC_CTX *m, const uint8_t *key, const uint8_t *in, size_t n, uint8_t out[20])
+static void begin_mac(struct floor *f, EVP_MAC_CTX *m, const uint8_t *key)
 {
-    size_t done;
-
-    must(EVP_MAC_init(m, key, key ? KEY_N : 0, NULL) && EVP_MAC_update(m, in, n) &&
-             EVP_MAC_final(m, out, &done, 20),
-         "mac");
+    must(EVP_MAC_init(m, key, key ? f->profile->mac_key_n : 0, NULL), "mac");
 }
 
 static void checksum(struct floor *f, uint8_t usage, size_t n)
 {
-    uint8_t kc[KEY_N], tag[20];
+    uint8_t kc[MAC_MAX], tag[MAC_MAX];
 
     derive(f, usage, 0x99, kc);
-    mac(f->mac, kc, f->text, n, tag);
+    begin_mac(f, f->mac, kc);
+    must(EVP_MAC_update(f->mac, f->text, n), "checksum");
+    finish_mac(f, f->mac, tag);
+}
+
+/* The tag of an encryption: over the plain text with type 18, over the zero initial vector and the ciphertext
+ * with type 20; so that one is made before encrypting and after decrypting, the other the other way round. */
+static void tag(struct floor *f, EVP_MAC_CTX *m, const uint8_t *ki, size_t n, uint8_t *out)
+{
+    static const uint8_t iv[BLOCK];
+
+    begin_mac(f, m, ki);
+    must(sha2(f) ? EVP_MAC_update(m, iv, BLOCK) && EVP_MAC_update(m, f->sealed, BLOCK + n)
+                 : EVP_MAC_update(m, f->text, BLOCK + n),
+         "tag");
+    finish_mac(f, m, out);
 }
 
 /* With keys derived from the base key that was loaded last. */
 static void encrypt_new(struct floor *f, uint8_t usage, size_t n)
 {
-    uint8_t ke[KEY_N], ki[KEY_N];
+    uint8_t ke[MAC_MAX], ki[MAC_MAX];
 
     derive(f, usage, 0xaa, ke);
     derive(f, usage, 0x55, ki);
     draw(f, f->text, BLOCK);
-    mac(f->mac, ki, f->text, BLOCK + n, f->sealed + BLOCK + n);
     run_cipher(f->cipher, f->cts, ke, 1, f->text, f->sealed, BLOCK + n);
+    tag(f, f->mac, ki, n, f->sealed + BLOCK + n);
 }
 
 static void decrypt_new(struct floor *f, uint8_t usage, size_t n)
 {
-    uint8_t ke[KEY_N], ki[KEY_N], tag[20];
+    uint8_t ke[MAC_MAX], ki[MAC_MAX], computed[MAC_MAX];
 
     derive(f, usage, 0xaa, ke);
     derive(f, usage, 0x55, ki);
     run_cipher(f->cipher, f->cts, ke, 0, f->sealed, f->text, BLOCK + n);
-    mac(f->mac, ki, f->text, BLOCK + n, tag);
+    tag(f, f->mac, ki, n, computed);
 }
 
 static void encrypt_kept(struct floor *f, size_t n)
 {
     draw(f, f->text, BLOCK);
-    mac(f->kept_mac, NULL, f->text, BLOCK + n, f->sealed + BLOCK + n);
     run_cipher(f->kept_cipher, NULL, NULL, 1, f->text, f->sealed, BLOCK + n);
+    tag(f, f->kept_mac, NULL, n, f->sealed + BLOCK + n);
 }
 
 static void decrypt_kept(struct floor *f, size_t n)
 {
-    uint8_t tag[20];
+    uint8_t computed[MAC_MAX];
 
     run_cipher(f->kept_decipher, NULL, NULL, 0, f->sealed, f->text, BLOCK + n);
-    mac(f->kept_mac, NULL, f->text, BLOCK + n, tag);
+    tag(f, f->kept_mac, NULL, n, computed);
 }
 
 /* ---- look-ups ---- */
@@ -239,9 +281,9 @@ typedef size_t exchange_fn(struct floor *f);
 static void init(struct floor *f)
 {
     static const uint8_t key[KEY_N] = {7}, zero[BLOCK];
-    OSSL_PARAM digest[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA1"}, 0),
-                           OSSL_PARAM_construct_end()};
-    uint8_t none[KEY_N] = {0};
+    OSSL_PARAM digest[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)f->profile->digest, 0),
+        OSSL_PARAM_construct_end()};
 
     f->cts = EVP_CIPHER_fetch(NULL, "AES-256-CBC-CTS", NULL);
     f->cbc = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
@@ -252,8 +294,11 @@ static void init(struct floor *f)
     f->kept_decipher = EVP_CIPHER_CTX_new();
     f->mac = EVP_MAC_CTX_new(f->hmac);
     f->kept_mac = EVP_MAC_CTX_new(f->hmac);
-    must(f->cts && f->cbc && f->mac && f->kept_mac && EVP_MAC_init(f->mac, none, KEY_N, digest) &&
-             EVP_MAC_init(f->kept_mac, key, KEY_N, digest) &&
+    f->derive_mac = EVP_MAC_CTX_new(f->hmac);
+    must(f->cts && f->cbc && f->mac && f->kept_mac && f->derive_mac, "OpenSSL");
+    must(EVP_MAC_init(f->mac, key, f->profile->mac_key_n, digest) &&
+             EVP_MAC_init(f->kept_mac, key, f->profile->mac_key_n, digest) &&
+             EVP_MAC_init(f->derive_mac, key, KEY_N, digest) &&
              EVP_CipherInit_ex2(f->kept_cipher, f->cts, key, zero, 1, NULL) &&
              EVP_CipherInit_ex2(f->kept_decipher, f->cts, key, zero, 0, NULL),
          "OpenSSL");
@@ -293,7 +338,8 @@ static void spin(struct floor *f, exchange_fn *exchange, unsigned long count)
 
 _Noreturn static void usage(void)
 {
-    fputs("usage: bench-floor --kind echo|as|tgs --dir DIRECTORY [--users N] (--port PORT | --spin COUNT)\n",
+    fputs("usage: bench-floor --kind echo|as|tgs --dir DIRECTORY [--users N] [--type 18|20]\n"
+          "                   (--port PORT | --spin COUNT)\n",
           stderr);
     exit(2);
 }
@@ -315,12 +361,26 @@ static exchange_fn *find_exchange(const char *name)
     usage();
 }
 
+static const struct profile *find_profile(const char *etype)
+{
+    static const struct profile known[] = {
+        {18, "SHA1",   KEY_N, 20},
+        {20, "SHA384", 24,    48},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strtoul(etype, NULL, 10) == known[i].etype)
+            return &known[i];
+    usage();
+}
+
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
         {"kind",  1, NULL, 'k'},
         {"dir",   1, NULL, 'd'},
         {"users", 1, NULL, 'u'},
+        {"type",  1, NULL, 't'},
         {"port",  1, NULL, 'p'},
         {"spin",  1, NULL, 's'},
         {NULL,    0, NULL, 0  },
@@ -342,6 +402,9 @@ int main(int argc, char **argv)
         case 'u':
             f.users = (uint32_t)strtoul(optarg, NULL, 10);
             break;
+        case 't':
+            f.profile = find_profile(optarg);
+            break;
         case 'p':
             port = strtoul(optarg, NULL, 10);
             break;
@@ -353,6 +416,8 @@ int main(int argc, char **argv)
         }
     if (!exchange || !dir || f.users == 0 || (port == 0) == (count == 0) || port > 65535)
         usage();
+    if (!f.profile)
+        f.profile = find_profile("18");
     init(&f);
     fill_database(&f, dir);
     if (count == 0)

@@ -108,7 +108,7 @@ static bool timestamp(struct bench_maker *m, const struct sp_key *key, struct sp
     return krb_make(KRB_ENC, &enc, mem, &pa->value, e);
 }
 
-static int32_t wanted_types[] = {18, 17, 20, 19};
+static int32_t wanted_sha1_first[] = {18, 17, 20, 19}, wanted_sha2_first[] = {20, 19, 18, 17};
 
 static struct krb_req_body body(struct bench_maker *m, const struct bench_request *r, struct sp_span *sname,
                                 uint32_t options)
@@ -117,10 +117,10 @@ static struct krb_req_body body(struct bench_maker *m, const struct bench_reques
         .has = KRB_BIT(3),
         .options = options,
         .realm = sp_str(BENCH_REALM),
-        .sname = {NT_SRV_INST,  {sname, 2}                                },
+        .sname = {NT_SRV_INST,                                            {sname, 2}},
         .till = m->env.wall_us / 1000000 + BODY_TILL_S,
         .nonce = r->nonce,
-        .etypes = {wanted_types, sizeof wanted_types / sizeof *wanted_types},
+        .etypes = {m->etype == 20 ? wanted_sha2_first : wanted_sha1_first, 4         },
     };
 }
 
@@ -138,7 +138,7 @@ static bool make_as(struct bench_maker *m, struct bench_request *r, struct sp_ar
     };
 
     r->reply_usage = KU_AS_REP;
-    if (!bench_key(m->crypto, BENCH_USER, r->user, BENCH_ETYPE, &r->reply_key, e))
+    if (!bench_key(m->crypto, BENCH_USER, r->user, m->etype, &r->reply_key, e))
         return false;
     if (r->kind == BENCH_AS_TS && !timestamp(m, &r->reply_key, mem, &pa[1], e))
         return false;
@@ -199,7 +199,7 @@ static bool make_tgs(struct bench_maker *m, struct bench_request *r, struct sp_a
 
     r->reply_usage = KU_TGS_REP_SUBKEY;
     req.body = body(m, r, sname, 0);
-    return crypto_random_key(BENCH_ETYPE, m->env.rng, &r->reply_key, e) &&
+    return crypto_random_key(m->etype, m->env.rng, &r->reply_key, e) &&
            krb_get(KRB_TICKET, sp_span(t->ticket, t->ticket_n), KRB_STRICT, mem, &ap.ticket, e) &&
            authenticator(m, r, t, &req.body, mem, &ap.authenticator, e) &&
            krb_make(KRB_AP_REQ, &ap, mem, &pa.value, e) && krb_make(KRB_TGS_REQ, &req, mem, &r->bytes, e);
@@ -208,7 +208,7 @@ static bool make_tgs(struct bench_maker *m, struct bench_request *r, struct sp_a
 bool bench_make(struct bench_maker *m, enum bench_kind kind, uint32_t user, uint32_t service,
                 struct sp_arena *mem, struct bench_request *out, struct sp_err *e)
 {
-    struct bench_request r = {.kind = kind, .user = user, .service = service};
+    struct bench_request r = {.kind = kind, .user = user, .service = service, .etype = m->etype};
     struct sp_arena scratch;
 
     sp_arena_init(&scratch, m->scratch, BENCH_SCRATCH);
@@ -275,5 +275,8 @@ bool bench_check(struct crypto *c, const struct bench_request *r, struct sp_span
         return false;
     if (part.nonce != r->nonce)
         return sp_fail(e, SP_EREFUSED, 0, "nonce %lld instead of %u", (long long)part.nonce, r->nonce);
+    if (rep.ticket.enc.etype != r->etype || part.key.type != r->etype)
+        return sp_fail(e, SP_EREFUSED, 0, "a ticket of type %d with a session key of type %d instead of %d",
+                       (int)rep.ticket.enc.etype, (int)part.key.type, (int)r->etype);
     return !tgt || keep_ticket(&rep, &part, r, tgt, e);
 }

@@ -12,7 +12,6 @@
 #include "krb/messages.h"
 
 #define BENCH_REALM "BENCH.TEST"
-#define BENCH_ETYPE ENCTYPE_AES256_CTS_HMAC_SHA1_96
 #define BENCH_NAME_MAX 24
 #define BENCH_TGTS 16 /* TGS requests are spread over the tickets of so many users */
 
@@ -39,6 +38,7 @@ struct bench_tgt {
 struct bench_request {
     enum bench_kind kind;
     uint32_t user, service, nonce;
+    int32_t etype; /* of ticket, session key and reply, as in the whole realm */
     struct sp_key reply_key;
     uint32_t reply_usage;
     struct sp_span bytes; /* in the arena of its maker */
@@ -46,6 +46,7 @@ struct bench_request {
 
 struct bench_maker {
     struct crypto *crypto;
+    int32_t etype; /* the realm's: 18 or 20 */
     struct sp_env env;
     uint32_t serial;  /* makes the microseconds of stamps distinct */
     uint8_t *scratch; /* one request at a time; BENCH_SCRATCH bytes */
@@ -57,8 +58,9 @@ struct bench_maker {
 SP_MUST bool bench_make(struct bench_maker *m, enum bench_kind kind, uint32_t user, uint32_t service,
                         struct sp_arena *mem, struct bench_request *out, struct sp_err *e);
 
-/* Decrypts the reply, compares the nonce; tgt (may be NULL) takes ticket and session key. A KRB-ERROR where
- * none is expected is SP_EREFUSED with its code in proto. mem is used for the reading. */
+/* Decrypts the reply, compares the nonce, wants ticket and session key of the realm's type; tgt (may be NULL)
+ * takes ticket and session key. A KRB-ERROR where none is expected is SP_EREFUSED with its code in proto. mem
+ * is used for the reading. */
 SP_MUST bool bench_check(struct crypto *c, const struct bench_request *r, struct sp_span reply,
                          struct sp_arena *mem, struct bench_tgt *tgt, struct sp_err *e);
 

@@ -72,6 +72,12 @@ static bool find_id(struct store_lookup *s, uint64_t id, struct sp_arena *mem, s
     return true;
 }
 
+static uint64_t version(struct store_lookup *s)
+{
+    (void)s;
+    return 1;
+}
+
 static void add_key(struct store_account *a, enum bench_owner owner, uint32_t i, int32_t etype, uint32_t kvno)
 {
     struct store_key *k = &a->keys[a->key_count++];
@@ -180,7 +186,7 @@ static void fill(void)
     W.config.realm.name = SP_LIT(BENCH_REALM);
     W.config.renew_life_s = 7 * 86400;
     W.config.forwardable = true;
-    W.port = (struct store_lookup){find, find_id};
+    W.port = (struct store_lookup){find, find_id, version};
     W.w.kdc.config = &W.config;
     W.w.kdc.accounts = &W.port;
     add_users();

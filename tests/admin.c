@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -118,6 +120,36 @@ static int make_realm(void **state)
     if (!bad)
         run("{\"op\":\"init\",\"realm\":\"EXAMPLE\"}");
     return bad;
+}
+
+/* ---- exit status (decision 21): of the command and of the daemon ---- */
+
+static void test_exit_status(void **state)
+{
+    static const struct {
+        enum sp_kind kind;
+        int32_t proto;
+        int want;
+    } rows[] = {
+        {SP_OK,        0,                   0},
+        {SP_EINPUT,    0,                   2},
+        {SP_ENOTFOUND, 0,                   3},
+        {SP_EEXIST,    0,                   4},
+        {SP_EREFUSED,  0,                   1},
+        {SP_EREFUSED,  ADMIN_BUSY,          1},
+        {SP_EREFUSED,  ADMIN_NOT_PERMITTED, 5},
+        {SP_EREFUSED,  EACCES,              1}, /* whoever meets an errno says what it means */
+        {SP_EBACKEND,  0,                   1},
+        {SP_EBACKEND,  ADMIN_NO_DAEMON,     6},
+        {SP_EFULL,     0,                   1},
+        {SP_ENOMEM,    0,                   1},
+        {SP_EBUG,      0,                   1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(admin_exit_status(&(struct sp_err){.kind = rows[i].kind, .proto = rows[i].proto}),
+                         rows[i].want);
 }
 
 /* ---- paths, init ---- */
@@ -770,7 +802,7 @@ static void test_export_import(void **state)
     free(text);
 }
 
-static void test_backup(void **state)
+static void test_backup(void **state) /* T128 */
 {
     char req[5000], path[5000];
     struct admin_paths copy;
@@ -964,6 +996,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_exit_status),
         EMPTY(test_init),
         REALM(test_master_key),
         REALM(test_wrong_configuration),

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -115,6 +116,41 @@ static void text_is_bounded(void **state)
         for (size_t i = max; i < sizeof b; i++)
             assert_int_equal(b[i], '#');
         assert_true(max == 0 || (t.n < max && b[t.n] == 0));
+    }
+}
+
+/* As many whole parts as there is room for, the same as the slow ways give. */
+static void parts_are_whole(void **state)
+{
+    static const int64_t numbers[] = {INT64_MIN, -133, -1, 0, 7, 10, INT64_MAX};
+
+    (void)state;
+    for (size_t max = 1; max <= 24; max++) {
+        char b[25], want[25];
+        struct sp_text t = sp_text(b, max);
+
+        SP_TEXT_LIT(&t, "abc");
+        sp_text_put(&t, "defgh", 5);
+        sp_text_hex(&t, SP_LIT("\x01\x23\xef"));
+        sp_text_json(&t, SP_LIT("plain\1"));
+        snprintf(want, sizeof want, "abcdefgh0123efplain\\u0001");
+        assert_int_equal(t.cut, true);
+        assert_int_equal(t.n, max < 9 ? max - 1 : max < 15 ? 8 + (max - 9) / 2 * 2 : max < 20 ? max - 1 : 19);
+        assert_memory_equal(b, want, t.n);
+        assert_int_equal(b[t.n], 0);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        char b[64], want[64];
+        struct sp_text t = sp_text(b, sizeof b), small = sp_text(b + 50, 2);
+
+        sp_text_int(&t, numbers[i]);
+        sp_text_str(&t, " ");
+        sp_text_uint(&t, (uint64_t)numbers[i]);
+        snprintf(want, sizeof want, "%lld %llu", (long long)numbers[i], (unsigned long long)numbers[i]);
+        assert_string_equal(b, want);
+        sp_text_int(&small, numbers[i]);
+        assert_int_equal(small.cut, numbers[i] < 0 || numbers[i] > 9);
+        assert_int_equal(small.n, !small.cut);
     }
 }
 
@@ -309,6 +345,7 @@ int main(void)
         cmocka_unit_test(arena_of_every_size),
         cmocka_unit_test(arena_edges),
         cmocka_unit_test(text_is_bounded),
+        cmocka_unit_test(parts_are_whole),
         cmocka_unit_test(hostile_text),
         cmocka_unit_test(escapes_are_whole),
         cmocka_unit_test(utf8),

@@ -767,6 +767,26 @@ static bool is_kept(const struct sp_key *key)
     return false;
 }
 
+/* What is asked for once is derived and forgotten; the second time it stays. */
+static void test_kept_from_second_use(void **state)
+{
+    struct sp_key key = random_key(18);
+    struct sp_err e = {0};
+    uint8_t out[128];
+
+    (void)state;
+    key.keep = true;
+    for (uint32_t round = 0; round < 2; round++)
+        for (uint32_t usage = 1; usage <= 3; usage++) {
+            size_t n = sizeof out;
+
+            assert_int_equal(is_kept(&key), round == 1 && usage > 1);
+            assert_true(crypto_encrypt(crypto, &key, usage, &chance.rng, SP_LIT("text"), out, &n, &e));
+        }
+    assert_int_equal(crypto->kept.count, 1);
+    assert_int_equal(crypto->kept.v[1].slot_count, 3);
+}
+
 static void test_eviction(void **state)
 {
     enum { MANY = CRYPTO_KEPT_MAX + 300 };
@@ -867,6 +887,33 @@ static void test_seal_is_forgotten(void **state)
     assert_true(crypto_seal(crypto, zero, nonce, SP_LIT(""), sp_span(zero, 16), want, &e));
     assert_memory_equal(left, want, 16);
     assert_memory_not_equal(left, sealed, 16);
+}
+
+/* The key that was named stays; what is done with others in between changes nothing. */
+static void test_seal_is_kept(void **state)
+{
+    static const uint8_t zero[32];
+    uint8_t key[32] = {1}, other[32] = {3}, nonce[12] = {2}, want[32], sealed[32], out[16];
+    struct sp_err e = {0};
+
+    (void)state;
+    assert_true(crypto_seal(crypto, key, nonce, SP_LIT("ad"), sp_span(zero, 16), want, &e));
+    crypto_keep_seal(crypto, key);
+    for (int i = 0; i < 3; i++) {
+        assert_true(crypto_seal(crypto, key, nonce, SP_LIT("ad"), sp_span(zero, 16), sealed, &e));
+        assert_memory_equal(sealed, want, 32);
+        assert_true(crypto_open(crypto, key, nonce, SP_LIT("ad"), sp_span(want, 32), out, &e));
+        assert_memory_equal(out, zero, 16);
+        is_refused(crypto_open(crypto, other, nonce, SP_LIT("ad"), sp_span(want, 32), out, &e), &e,
+                   SP_EREFUSED, 0);
+        is_refused(crypto_open(crypto, key, nonce, SP_LIT("da"), sp_span(want, 32), out, &e), &e, SP_EREFUSED,
+                   0);
+    }
+    crypto_keep_seal(crypto, NULL);
+    assert_memory_equal(crypto->aes.kept_seal, zero, 32);
+    assert_true(crypto_seal(crypto, zero, nonce, SP_LIT("ad"), sp_span(zero, 16), sealed, &e));
+    assert_memory_not_equal(sealed, want, 32);
+    assert_true(crypto_open(crypto, key, nonce, SP_LIT("ad"), sp_span(want, 32), out, &e));
 }
 
 static void test_random_key(void **state)
@@ -1028,6 +1075,7 @@ int main(void)
         T(test_empty_constant),
         T(test_round_trips),
         T(test_kept_agrees),
+        T(test_kept_from_second_use),
         T(test_eviction),
         T(test_kept_look_alikes),
         T(test_nothing_is_kept_unasked),
@@ -1037,6 +1085,7 @@ int main(void)
         T(test_seal),
         T(test_seal_empty),
         T(test_seal_is_forgotten),
+        T(test_seal_is_kept),
         T(test_two_backends),
     };
 

@@ -25,6 +25,7 @@
 #include "net/listen.h"
 #include "net/loop.h"
 #include "net/notify.h"
+#include "net/owner.h"
 #include "net/pass.h"
 #include "net/sandbox.h"
 
@@ -110,6 +111,113 @@ static void addresses_compare(void **state)
     assert_true(net_same_address(&a, &b));
     assert_false(net_same_address(&a, &c));
     assert_false(net_same_address(&a, &d));
+    net_set_bytes(&b, sp_span("\177\0\0\2", 4));
+    assert_false(net_same_address(&a, &b));
+    net_set_bytes(&d, net_address_bytes(&a)); /* another family: nothing happens */
+    assert_int_equal(net_address_bytes(&d).n, 16);
+}
+
+/* ---- owners ---- */
+
+#define OTHER_UID 64077
+
+static int loopback_socket(int type, struct net_address *a)
+{
+    int fd = socket(a->sa.ss_family, type, 0);
+
+    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&a->sa, a->n) == 0);
+    a->n = sizeof a->sa;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a->sa, &a->n), 0);
+    return fd;
+}
+
+/* A socket belongs to whom its maker was; root can be somebody else for a moment. */
+static int socket_of(uid_t uid, int family, int type)
+{
+    int fd;
+
+    assert_int_equal(seteuid(uid), 0);
+    fd = socket(family, type, 0);
+    assert_int_equal(seteuid(0), 0);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void check_owner(int server, struct net_flow flow, int client, uid_t uid)
+{
+    struct net_address peer = {.n = sizeof peer.sa};
+    struct net_owner o;
+    uint32_t found = 77;
+
+    assert_int_equal(getsockname(client, (struct sockaddr *)&peer.sa, &peer.n), 0);
+    net_set_bytes(&peer, net_address_bytes(flow.own)); /* a UDP client that never called bind is on 0.0.0.0 */
+    flow.peer = &peer;
+    net_owner_open(&o);
+    assert_true(o.fd >= 0);
+    for (int i = 0; i < 3; i++) {
+        assert_true(net_owner_find(&o, &flow, &found));
+        assert_int_equal(found, uid);
+    }
+    (void)close(client); /* closed: nobody's, and above all not root's */
+    assert_false(net_owner_find(&o, &flow, &found));
+    net_owner_close(&o);
+    assert_false(net_owner_find(&o, &flow, &found));
+    (void)close(server);
+}
+
+static void owners_at(const char *where, uid_t uid)
+{
+    struct net_address udp, tcp;
+    struct sp_err e = {0};
+    int u, t, cu, ct, accepted;
+
+    assert_true(net_parse_address(sp_str(where), &udp, &e));
+    tcp = udp;
+    u = loopback_socket(SOCK_DGRAM, &udp);
+    t = loopback_socket(SOCK_STREAM, &tcp);
+    cu = socket_of(uid, udp.sa.ss_family, SOCK_DGRAM);
+    assert_int_equal(sendto(cu, "x", 1, 0, (struct sockaddr *)&udp.sa, udp.n), 1);
+    check_owner(u, (struct net_flow){SOCK_DGRAM, NULL, &udp}, cu, uid);
+    ct = socket_of(uid, tcp.sa.ss_family, SOCK_STREAM);
+    assert_int_equal(listen(t, 5), 0);
+    assert_int_equal(connect(ct, (struct sockaddr *)&tcp.sa, tcp.n), 0);
+    accepted = accept(t, NULL, NULL);
+    assert_true(accepted >= 0);
+    check_owner(t, (struct net_flow){SOCK_STREAM, NULL, &tcp}, ct, uid);
+    (void)close(accepted);
+}
+
+static void owners_of_loopback_sockets(void **state)
+{
+    (void)state;
+    owners_at("127.0.0.1:0", geteuid());
+    if (geteuid() != 0)
+        return;
+    owners_at("127.0.0.1:0", OTHER_UID);
+    owners_at("127.0.0.1:0", 0);
+    owners_at("[::1]:0", OTHER_UID);
+}
+
+/* Both ends on one port of two addresses: the kernel's answer could be about either. */
+static void owners_of_equal_ports_are_not_told(void **state)
+{
+    struct net_address a, b;
+    struct sp_err e = {0};
+    struct net_owner o;
+    uint32_t uid;
+    int fa, fb;
+
+    (void)state;
+    assert_true(net_parse_address(SP_LIT("127.0.0.1:0"), &a, &e));
+    fa = loopback_socket(SOCK_DGRAM, &a);
+    b = a;
+    net_set_bytes(&b, sp_span("\177\0\0\2", 4));
+    fb = loopback_socket(SOCK_DGRAM, &b);
+    net_owner_open(&o);
+    assert_false(net_owner_find(&o, &(struct net_flow){SOCK_DGRAM, &b, &a}, &uid));
+    net_owner_close(&o);
+    (void)close(fa);
+    (void)close(fb);
 }
 
 /* ---- framing ---- */
@@ -220,7 +328,7 @@ static void removed_watches_are_not_called(void **state)
         assert_true(net_loop_add(&loop, &c->watch, EPOLLIN, &e));
         assert_true(net_send_now(pair[i][1], SP_LIT("x")));
     }
-    net_loop_turn(&loop, 1000);
+    assert_int_equal(net_loop_turn(&loop, 1000), 2);
     assert_int_equal(a.calls + b.calls, 1);
     net_loop_close(&loop);
     for (int i = 0; i < 4; i++)
@@ -476,6 +584,8 @@ int main(void)
         cmocka_unit_test(addresses_read_and_write),
         cmocka_unit_test(addresses_refused),
         cmocka_unit_test(addresses_compare),
+        cmocka_unit_test(owners_of_loopback_sockets),
+        cmocka_unit_test(owners_of_equal_ports_are_not_told),
         cmocka_unit_test(frames),
         cmocka_unit_test(frame_lengths_round_trip),
         cmocka_unit_test(stash_holds_what_came),

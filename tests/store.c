@@ -629,7 +629,7 @@ static bool visit_pair(void *ctx, const struct store_account *a, struct sp_err *
     return true;
 }
 
-static void test_backup_while_writing(void **state)
+static void test_backup_while_writing(void **state) /* T128 */
 {
     struct lmdb_store *s = open_store(LMDB_CREATE), *copy;
     struct sp_err e = {0};
@@ -670,7 +670,7 @@ static void test_backup_while_writing(void **state)
 
 /* ---- a full disk ---- */
 
-static void test_disk_full(void **state)
+static void test_disk_full(void **state) /* T112 */
 {
     struct lmdb_store *s;
     struct store_account a = simple("alice");

@@ -135,6 +135,27 @@ class Docs(Tree):
                 self.assertEqual(code, 1, text)
                 self.assertIn('README.md:2:', text)
 
+    def test_every_record_is_described(self):
+        self.put('src/daemon/record.c', r'''begin(w, &t, now, "summary"); add("\"ts\":"); add(",\"event\":\"lost\"");''')
+        self.put('src/kdc/step.c', 'r.event = t == AS ? "as" : "malformed";\n')
+        rows = ['| field | what |', '|---|---|', '| `ts`, `event` | x |', '', '| event | what |', '|---|---|', '| `summary` | x |',
+                '| `lost`, `as` | x |', '| `malformed` | x |']
+        self.put('docs/OPERATIONS.md', '\n'.join(rows))
+        code, text = self.check('')
+        self.assertEqual(code, 0, text)
+        for i, row in enumerate(rows):
+            if not row.endswith('| x |'):
+                continue
+            with self.subTest(row=row):
+                self.put('docs/OPERATIONS.md', '\n'.join(rows[:i] + rows[i + 1:]))
+                code, text = self.check('')
+                self.assertEqual(code, 1, text)
+                self.assertIn('is missing', text)
+        self.put('docs/OPERATIONS.md', '\n'.join(rows + ['| `gone` | x |']))
+        code, text = self.check('')
+        self.assertEqual(code, 1, text)
+        self.assertIn('nothing writes the event gone', text)
+
 
 if __name__ == '__main__':
     unittest.main()

@@ -79,6 +79,7 @@ enum admin_mode { ADMIN_READ, ADMIN_WRITE };
     2 /* proto of SP_EREFUSED: file permissions, or admin.sock says no (exit status 5) */
 #define ADMIN_NO_DAEMON                                                                                      \
     3 /* proto of SP_EBACKEND: the lock is held, but nobody answers at admin.sock (exit status 6) */
+int admin_exit_status(const struct sp_err *e); /* of both programs (decision 21) */
 SP_MUST bool admin_open(const struct admin_paths *p, enum admin_mode mode, struct admin *a, struct sp_err *e);
 /* Reads the configuration again; on failure the old one stays. Pointers into a->config stay good. */
 SP_MUST bool admin_reload(struct admin *a, struct sp_err *e);

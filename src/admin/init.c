@@ -138,12 +138,11 @@ cJSON *admin_client_hint(const struct admin *a)
 static uid_t give_uid;
 static gid_t give_gid;
 
+/* A file with a second name may be somebody else's: the directory may belong to the daemon's user already. */
 static int give(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
-    (void)st;
-    (void)kind;
     (void)at;
-    return lchown(path, give_uid, give_gid);
+    return kind == FTW_F && st->st_nlink > 1 ? 0 : lchown(path, give_uid, give_gid);
 }
 
 /* On the host itself root makes what the daemon's user will own; under --root, and without that user, the
@@ -184,6 +183,20 @@ static bool check_same(struct admin *a, const char *realm, const char *salt, str
     return true;
 }
 
+static void warn_of_owner(cJSON *out, const struct admin *a)
+{
+    char text[300];
+
+    if (a->paths.root[0] || geteuid() != 0 || getpwnam(a->config.user))
+        return;
+    snprintf(
+        text, sizeof text,
+        "there is no user \"%.60s\" ([daemon] user), so these files belong to root and the daemon cannot "
+        "use them; make the user (systemd-sysusers), then run `sallyport init` again",
+        a->config.user);
+    cJSON_AddStringToObject(out, "warning", text);
+}
+
 static cJSON *view_init(const struct admin *a, bool created)
 {
     cJSON *out = cJSON_CreateObject(), *paths = cJSON_CreateObject();
@@ -197,6 +210,7 @@ static cJSON *view_init(const struct admin *a, bool created)
     cJSON_AddStringToObject(paths, "log", a->paths.log);
     cJSON_AddItemToObject(out, "paths", paths);
     cJSON_AddItemToObject(out, "client_hint", admin_client_hint(a));
+    warn_of_owner(out, a);
     return out;
 }
 

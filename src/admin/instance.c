@@ -15,11 +15,39 @@ static bool file_failed(const char *path, struct sp_err *e)
 {
     if (errno == EACCES || errno == EPERM)
         return sp_fail(e, SP_EREFUSED, ADMIN_NOT_PERMITTED,
-                       "%s: %m (run this as root or as the daemon's user)", path);
+                       "%s: %m; run this as root or as the daemon's user", path);
     return sp_fail(e, errno == ENOSPC ? SP_EFULL : SP_EBACKEND, 0, "%s: %m", path);
 }
 
 /* ---- the lock: one writer (decision 4) ---- */
+
+/* Only for the text that the next one gets: without it the lock holds as well. */
+static void note_holder(int fd)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+
+    if (pwrite(fd, text, (size_t)n, 0) == n)
+        (void)!ftruncate(fd, n);
+}
+
+static void name_holder(int fd, const char *path, struct sp_err *e)
+{
+    char text[32] = "", name[32] = "", comm[64];
+    long pid = pread(fd, text, sizeof text - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
+    FILE *f;
+
+    snprintf(comm, sizeof comm, "/proc/%ld/comm", pid);
+    f = pid > 0 ? fopen(comm, "re") : NULL;
+    if (f && fgets(name, sizeof name, f))
+        name[strcspn(name, "\n")] = 0;
+    if (f)
+        fclose(f);
+    if (name[0])
+        sp_fail(e, SP_EREFUSED, ADMIN_BUSY, "%s: held by another process: %s, pid %ld", path, name, pid);
+    else
+        sp_fail(e, SP_EREFUSED, ADMIN_BUSY, "%s: held by another process", path);
+}
 
 bool admin_lock(const struct admin_paths *p, int *fd, struct sp_err *e)
 {
@@ -39,10 +67,12 @@ bool admin_lock(const struct admin_paths *p, int *fd, struct sp_err *e)
         if (*fd < 0)
             return file_failed(path, e);
     }
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0)
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
+        note_holder(*fd);
         return true;
+    }
     if (errno == EWOULDBLOCK)
-        sp_fail(e, SP_EREFUSED, ADMIN_BUSY, "%s: held by another process", path);
+        name_holder(*fd, path, e);
     else
         file_failed(path, e);
     close(*fd);

@@ -124,3 +124,26 @@ void admin_find_host(struct admin_host *h)
         fclose(f);
     lower(h->fqdn);
 }
+
+int admin_exit_status(const struct sp_err *e)
+{
+    switch (e->kind) {
+    case SP_OK:
+        return 0;
+    case SP_EINPUT:
+        return 2;
+    case SP_ENOTFOUND:
+        return 3;
+    case SP_EEXIST:
+        return 4;
+    case SP_EREFUSED:
+        return e->proto == ADMIN_NOT_PERMITTED ? 5 : 1;
+    case SP_EBACKEND:
+        return e->proto == ADMIN_NO_DAEMON ? 6 : 1;
+    case SP_ENOMEM:
+    case SP_EFULL:
+    case SP_EBUG:
+        return 1;
+    }
+    return 1;
+}

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/env.h"
 
+#include <string.h>
+
 /* SplitMix64: short, and every seed is a good one. */
 static uint64_t next(uint64_t *state)
 {
@@ -16,8 +18,13 @@ static void fill(struct sp_rng *rng, void *p, size_t n)
     struct sp_rng_fixed *r = (struct sp_rng_fixed *)(void *)rng; /* rng is its first member */
     uint8_t *b = p;
 
-    for (size_t i = 0; i < n; i++)
-        b[i] = (uint8_t)next(&r->state);
+    for (size_t left = n; left > 0;) {
+        uint64_t v = next(&r->state);
+        size_t some = left < sizeof v ? left : sizeof v;
+
+        memcpy(b + n - left, &v, some);
+        left -= some;
+    }
 }
 
 void sp_rng_fixed_init(struct sp_rng_fixed *r, uint64_t seed)

@@ -14,9 +14,23 @@ void sp_wipe(void *p, size_t n)
 bool sp_equal_ct(const void *a, const void *b, size_t n)
 {
     const uint8_t *x = a, *y = b;
-    volatile uint8_t diff = 0;
+    uint64_t diff = 0, u = 0, v = 0;
 
-    for (size_t i = 0; i < n; i++)
-        diff = (uint8_t)(diff | (x[i] ^ y[i]));
+    for (size_t i = 0; i < n; i += sizeof u) {
+        size_t left = n - i;
+
+        if (left >= sizeof u) {
+            memcpy(&u, x + i, sizeof u);
+            memcpy(&v, y + i, sizeof v);
+        } else {
+            u = v = 0;
+            for (size_t j = 0; j < left; j++) {
+                u = u << 8 | x[i + j];
+                v = v << 8 | y[i + j];
+            }
+        }
+        diff |= u ^ v;
+        __asm__ volatile("" : "+r"(diff)); /* the compiler knows nothing of diff, so it cannot stop early */
+    }
     return diff == 0;
 }

@@ -60,13 +60,43 @@ void sp_text_fmt(struct sp_text *t, const char *fmt, ...)
     }
 }
 
+static void add_number(struct sp_text *t, uint64_t v, bool minus)
+{
+    char b[21], *p = b + sizeof b; /* 2^64 has 20 digits */
+
+    do
+        *--p = (char)('0' + v % 10);
+    while ((v /= 10) > 0);
+    if (minus)
+        *--p = '-';
+    add_whole(t, p, (size_t)(b + sizeof b - p));
+}
+
+void sp_text_uint(struct sp_text *t, uint64_t v)
+{
+    add_number(t, v, false);
+}
+
+void sp_text_int(struct sp_text *t, int64_t v)
+{
+    add_number(t, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, v < 0);
+}
+
 void sp_text_hex(struct sp_text *t, struct sp_span s)
 {
-    for (size_t i = 0; i < s.n && !t->cut; i++) {
-        char two[2] = {hex_digit[s.p[i] >> 4], hex_digit[s.p[i] & 15]};
+    size_t room = t->cut || t->max == 0 ? 0 : (t->max - 1 - t->n) / 2;
+    size_t n = s.n < room ? s.n : room;
+    char *p = t->p + t->n;
 
-        add_whole(t, two, 2);
+    t->cut = t->cut || n < s.n;
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        *p++ = hex_digit[s.p[i] >> 4];
+        *p++ = hex_digit[s.p[i] & 15];
     }
+    *p = 0;
+    t->n += 2 * n;
 }
 
 /* Bytes of the UTF-8 character at p (RFC 3629: shortest form, no surrogates, at most U+10FFFF), 0 when it is
@@ -95,7 +125,7 @@ bool sp_is_utf8(struct sp_span s)
     uint32_t code;
 
     for (size_t i = 0; i < s.n;) {
-        size_t n = utf8_char(s.p + i, s.n - i, &code);
+        size_t n = s.p[i] < 0x80 ? 1 : utf8_char(s.p + i, s.n - i, &code);
 
         if (n == 0)
             return false;
@@ -143,18 +173,36 @@ static void json_char(struct sp_text *t, const uint8_t *p, size_t n, uint32_t co
     }
 }
 
+static bool is_plain(uint8_t b)
+{
+    return b >= 0x20 && b < 0x7f && b != '"' && b != '\\';
+}
+
+static size_t plain_run(struct sp_span s)
+{
+    size_t n = 0;
+
+    while (n < s.n && is_plain(s.p[n]))
+        n++;
+    return n;
+}
+
 /* A byte that is not UTF-8 becomes the text \xNN: JSON has no way to say it, and a reader of records sees
  * what came. */
 void sp_text_json(struct sp_text *t, struct sp_span s)
 {
     for (size_t i = 0; i < s.n && !t->cut;) {
+        size_t n = plain_run(sp_span(s.p + i, s.n - i));
         uint32_t code;
-        size_t n = utf8_char(s.p + i, s.n - i, &code);
 
-        if (n == 0)
-            add_x(t, s.p[i++], "\\\\");
-        else
+        if (n > 0) {
+            sp_text_add(t, sp_span(s.p + i, n)); /* one letter each: cut anywhere */
+        } else if ((n = utf8_char(s.p + i, s.n - i, &code)) > 0) {
             json_char(t, s.p + i, n, code);
+        } else {
+            add_x(t, s.p[i], "\\\\");
+            n = 1;
+        }
         i += n;
     }
 }
@@ -192,11 +240,11 @@ struct sp_date sp_date_of(int64_t unix_s)
     uint32_t left = (uint32_t)(unix_s - day * 86400);
     int64_t z = day + 719468;
     int64_t era = (z >= 0 ? z : z - 146096) / 146097;
-    int64_t doe = z - era * 146097;
-    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    int64_t mp = (5 * doy + 2) / 153;
-    int64_t month = mp < 10 ? mp + 3 : mp - 9;
+    uint32_t doe = (uint32_t)(z - era * 146097); /* from here on everything is small and not negative */
+    uint32_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    uint32_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    uint32_t mp = (5 * doy + 2) / 153;
+    uint32_t month = mp < 10 ? mp + 3 : mp - 9;
 
     return (struct sp_date){
         .year = (int32_t)(yoe + era * 400 + (month <= 2)),
@@ -229,6 +277,16 @@ static int64_t clamp(int64_t unix_s)
     return unix_s < SP_TIME_MIN ? SP_TIME_MIN : unix_s > SP_TIME_MAX ? SP_TIME_MAX : unix_s;
 }
 
+/* v under 100. A tenth by multiplication: the compiler cannot know how small v is. */
+static char *pair(char *p, uint32_t v)
+{
+    uint32_t tens = v * 103 >> 10;
+
+    p[0] = (char)('0' + tens);
+    p[1] = (char)('0' + v - 10 * tens);
+    return p + 2;
+}
+
 static char *digits(char *p, unsigned v, int n)
 {
     for (int i = n - 1; i >= 0; i--, v /= 10)
@@ -239,13 +297,9 @@ static char *digits(char *p, unsigned v, int n)
 void sp_text_time(struct sp_text *t, int64_t unix_s)
 {
     struct sp_date d = sp_date_of(clamp(unix_s));
-    char b[15], *p = digits(b, (unsigned)d.year, 4);
+    char b[15], *p = pair(pair(b, (unsigned)d.year / 100), (unsigned)d.year % 100);
 
-    p = digits(p, d.month, 2);
-    p = digits(p, d.day, 2);
-    p = digits(p, d.hour, 2);
-    p = digits(p, d.minute, 2);
-    p = digits(p, d.second, 2);
+    p = pair(pair(pair(pair(pair(p, d.month), d.day), d.hour), d.minute), d.second);
     *p = 'Z';
     add_whole(t, b, sizeof b);
 }

@@ -23,6 +23,24 @@ static inline struct sp_text sp_text(char *buf, size_t max)
 
 void sp_text_add(struct sp_text *t, struct sp_span s);
 void sp_text_str(struct sp_text *t, const char *s);
+
+/* The same for a literal, whose length the compiler knows: where lines are written at the pace of requests.
+ */
+#define SP_TEXT_LIT(t, s) sp_text_put((t), "" s, sizeof(s) - 1)
+static inline void sp_text_put(struct sp_text *t, const char *s, size_t n)
+{
+    if (t->cut || t->n >= t->max || n > t->max - 1 - t->n) {
+        sp_text_add(t, sp_span(s, n));
+        return;
+    }
+    memcpy(t->p + t->n, s, n);
+    t->n += n;
+    t->p[t->n] = 0;
+}
+
+/* Decimal, whole or not at all. */
+void sp_text_int(struct sp_text *t, int64_t v);
+void sp_text_uint(struct sp_text *t, uint64_t v);
 __attribute__((format(printf, 2, 3))) void sp_text_fmt(struct sp_text *t, const char *fmt, ...);
 void sp_text_hex(struct sp_text *t, struct sp_span s);
 

@@ -7,16 +7,10 @@ bool sp_cur_fail(struct sp_cur *c, const uint8_t *at, int32_t proto, const char 
     return sp_fail_at(c->e, SP_EINPUT, proto, (uint32_t)(at - c->base), "%s: %s", what, why);
 }
 
-struct sp_span sp_take(struct sp_cur *c, size_t n, const char *what)
+struct sp_span sp_take_short(struct sp_cur *c, const char *what)
 {
-    const uint8_t *p = c->p;
-
-    if (n > sp_left(c)) {
-        sp_cur_fail(c, p, 0, what, "cut short");
-        return sp_span(c->end, 0);
-    }
-    c->p += n;
-    return sp_span(p, n);
+    sp_cur_fail(c, c->p, 0, what, "cut short");
+    return sp_span(c->end, 0);
 }
 
 void sp_skip(struct sp_cur *c, size_t n, const char *what)
@@ -35,16 +29,6 @@ struct sp_span sp_at(struct sp_cur *c, size_t offset, size_t n, const char *what
     return sp_span(c->base + offset, n);
 }
 
-static uint64_t get_be(struct sp_cur *c, size_t n, const char *what)
-{
-    struct sp_span s = sp_take(c, n, what);
-    uint64_t v = 0;
-
-    for (size_t i = 0; i < s.n; i++)
-        v = v << 8 | s.p[i];
-    return v;
-}
-
 static uint64_t get_le(struct sp_cur *c, size_t n, const char *what)
 {
     struct sp_span s = sp_take(c, n, what);
@@ -53,26 +37,6 @@ static uint64_t get_le(struct sp_cur *c, size_t n, const char *what)
     for (size_t i = s.n; i > 0; i--)
         v = v << 8 | s.p[i - 1];
     return v;
-}
-
-uint8_t sp_get_u8(struct sp_cur *c, const char *what)
-{
-    return (uint8_t)get_be(c, 1, what);
-}
-
-uint16_t sp_get_be16(struct sp_cur *c, const char *what)
-{
-    return (uint16_t)get_be(c, 2, what);
-}
-
-uint32_t sp_get_be32(struct sp_cur *c, const char *what)
-{
-    return (uint32_t)get_be(c, 4, what);
-}
-
-uint64_t sp_get_be64(struct sp_cur *c, const char *what)
-{
-    return get_be(c, 8, what);
 }
 
 uint16_t sp_get_le16(struct sp_cur *c, const char *what)

@@ -35,17 +35,53 @@ static inline uint32_t sp_cur_at(const struct sp_cur *c)
 /* Records SP_EINPUT at the byte `at` and moves the cursor to its end. Always false. */
 bool sp_cur_fail(struct sp_cur *c, const uint8_t *at, int32_t proto, const char *what, const char *why);
 
+struct sp_span sp_take_short(struct sp_cur *c, const char *what); /* behind sp_take */
+
 /* The next n bytes; empty (p not NULL) when there are not that many. */
-struct sp_span sp_take(struct sp_cur *c, size_t n, const char *what);
+static inline struct sp_span sp_take(struct sp_cur *c, size_t n, const char *what)
+{
+    const uint8_t *p = c->p;
+
+    if (n > sp_left(c))
+        return sp_take_short(c, what);
+    c->p += n;
+    return sp_span(p, n);
+}
 void sp_skip(struct sp_cur *c, size_t n, const char *what);
 
 /* n bytes at an offset from the start of the outermost input (NTLM, SMB); the cursor stays where it is. */
 struct sp_span sp_at(struct sp_cur *c, size_t offset, size_t n, const char *what);
 
-uint8_t sp_get_u8(struct sp_cur *c, const char *what);
-uint16_t sp_get_be16(struct sp_cur *c, const char *what);
-uint32_t sp_get_be32(struct sp_cur *c, const char *what);
-uint64_t sp_get_be64(struct sp_cur *c, const char *what);
+static inline uint64_t sp_get_be(struct sp_cur *c, size_t n, const char *what)
+{
+    struct sp_span s = sp_take(c, n, what);
+    uint64_t v = 0;
+
+    for (size_t i = 0; s.n == n && i < n; i++) /* a constant count, so no loop is left */
+        v = v << 8 | s.p[i];
+    return v;
+}
+
+static inline uint8_t sp_get_u8(struct sp_cur *c, const char *what)
+{
+    return (uint8_t)sp_get_be(c, 1, what);
+}
+
+static inline uint16_t sp_get_be16(struct sp_cur *c, const char *what)
+{
+    return (uint16_t)sp_get_be(c, 2, what);
+}
+
+static inline uint32_t sp_get_be32(struct sp_cur *c, const char *what)
+{
+    return (uint32_t)sp_get_be(c, 4, what);
+}
+
+static inline uint64_t sp_get_be64(struct sp_cur *c, const char *what)
+{
+    return sp_get_be(c, 8, what);
+}
+
 uint16_t sp_get_le16(struct sp_cur *c, const char *what);
 uint32_t sp_get_le32(struct sp_cur *c, const char *what);
 uint64_t sp_get_le64(struct sp_cur *c, const char *what);

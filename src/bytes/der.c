@@ -43,17 +43,6 @@ bool sp_der_head_slow(struct sp_cur *c, uint8_t tag, const char *what, size_t *n
     return get_length(c, what, n);
 }
 
-bool sp_der_get(struct sp_cur *c, uint8_t tag, const char *what, struct sp_span *out)
-{
-    size_t n = 0;
-
-    if (!sp_der_head(c, tag, what, &n))
-        return false;
-    *out = sp_span(c->p, n);
-    c->p += n;
-    return true;
-}
-
 bool sp_der_any(struct sp_cur *c, const char *what, struct sp_span *out)
 {
     const uint8_t *start = c->p;
@@ -100,6 +89,11 @@ bool sp_der_int(struct sp_cur *c, const char *what, int64_t lo, int64_t hi, int6
     struct sp_span s;
     int64_t v;
 
+    if (sp_left(c) >= 3 && c->p[0] == DER_INTEGER && c->p[1] == 1 && lo <= INT8_MIN && hi >= INT8_MAX) {
+        *out = (c->p[2] ^ 0x80) - 0x80; /* nearly all are that short */
+        c->p += 3;
+        return true;
+    }
     if (!get_integer(c, what, &s))
         return false;
     v = s.n > 8 ? 0 : signed_value(s);
@@ -173,7 +167,7 @@ bool sp_der_time(struct sp_cur *c, const char *what, int64_t *unix_s)
     return true;
 }
 
-void sp_put_der_head(struct sp_emit *o, uint8_t tag, size_t mark)
+void sp_put_der_head_slow(struct sp_emit *o, uint8_t tag, size_t mark)
 {
     size_t n = o->n - mark;
 

@@ -60,7 +60,16 @@ SP_MUST static inline bool sp_der_leave(struct sp_cur *c, const char *what, cons
 }
 
 /* The content of an element with this tag. */
-SP_MUST bool sp_der_get(struct sp_cur *c, uint8_t tag, const char *what, struct sp_span *out);
+SP_MUST static inline bool sp_der_get(struct sp_cur *c, uint8_t tag, const char *what, struct sp_span *out)
+{
+    size_t n = 0;
+
+    if (!sp_der_head(c, tag, what, &n))
+        return false;
+    *out = sp_span(c->p, n);
+    c->p += n;
+    return true;
+}
 /* Any element, tag and all. */
 SP_MUST bool sp_der_any(struct sp_cur *c, const char *what, struct sp_span *out);
 /* INTEGER; out of [lo, hi] is refused with DER_RANGE. */
@@ -72,8 +81,22 @@ SP_MUST bool sp_der_flags(struct sp_cur *c, const char *what, uint32_t *out);
 /* KerberosTime (RFC 4120 5.2.3): exactly YYYYMMDDHHMMSSZ, years 1 to 9999. */
 SP_MUST bool sp_der_time(struct sp_cur *c, const char *what, int64_t *unix_s);
 
+/* Behind sp_put_der_head when the length is not short, or there is no room. */
+void sp_put_der_head_slow(struct sp_emit *o, uint8_t tag, size_t mark);
+
 /* Written back to front: `mark` is o->n as it was before the content was put. */
-void sp_put_der_head(struct sp_emit *o, uint8_t tag, size_t mark);
+static inline void sp_put_der_head(struct sp_emit *o, uint8_t tag, size_t mark)
+{
+    size_t n = o->n - mark;
+
+    if (n >= 0x80 || o->n + 2 > o->cap) {
+        sp_put_der_head_slow(o, tag, mark);
+        return;
+    }
+    o->n += 2;
+    (o->end - o->n)[0] = tag;
+    (o->end - o->n)[1] = (uint8_t)n;
+}
 void sp_put_der(struct sp_emit *o, uint8_t tag, struct sp_span content);
 void sp_put_der_int(struct sp_emit *o, int64_t v);
 void sp_put_der_flags(struct sp_emit *o, uint32_t v);

@@ -134,7 +134,8 @@ void cli_print_changed(struct cli *c, const cJSON *result)
     putchar('\n');
 }
 
-void cli_print_accounts(struct cli *c, const cJSON *result)
+/* Accounts or services: one row for each, the same columns for both. */
+void cli_print_list(struct cli *c, const cJSON *result)
 {
     static const struct cli_column columns[] = {
         {"NAME",    "name"   },
@@ -146,9 +147,10 @@ void cli_print_accounts(struct cli *c, const cJSON *result)
         {"ALIASES", "aliases"},
         {NULL,      NULL     },
     };
+    const cJSON *accounts = cJSON_GetObjectItemCaseSensitive(result, "accounts");
 
     (void)c;
-    cli_print_table(cJSON_GetObjectItemCaseSensitive(result, "accounts"), columns);
+    cli_print_table(accounts ? accounts : cJSON_GetObjectItemCaseSensitive(result, "services"), columns);
 }
 
 void cli_print_deleted(struct cli *c, const cJSON *result)

@@ -161,7 +161,7 @@ static bool read_time(const char *text, double *out)
     if (!get_day(&p, &d) || (accept(&p, 'T') && !get_moment(&p, &d)) || *p || !sp_date_valid(d))
         return false;
     *out = (double)sp_date_unix(d);
-    return true;
+    return *out > 0; /* 0 is never, and nothing was before 1970 */
 }
 
 static bool read_span(const char *text, double *out)
@@ -245,6 +245,10 @@ static bool keep_value(struct cli *c, const struct cli_option *o, const char *te
     cJSON *had = cJSON_GetObjectItemCaseSensitive(to, key);
     cJSON *v;
 
+    if (o->holder && !*text)
+        return sp_fail(e, SP_EINPUT, 0, "--%s is empty; name %s, or leave it out", o->name, o->holder);
+    if (!sp_is_utf8(sp_str(text)))
+        return sp_fail(e, SP_EINPUT, 0, "--%s is not UTF-8; write it in UTF-8", o->name);
     if (had && o->value != CLI_LIST && o->value != CLI_FLAG)
         return sp_fail(e, SP_EINPUT, 0, "--%s is given twice; once is enough", o->name);
     if (had && o->value == CLI_FLAG)

@@ -75,7 +75,6 @@ void cli_print_object(const cJSON *object, int indent);
 void cli_print_json(const cJSON *v);
 /* A member as text, made safe for a terminal; "-" when it is absent or empty. */
 const char *cli_text(const cJSON *object, const char *key, char *buf, size_t n);
-int cli_exit_status(const struct sp_err *e); /* decision 21 */
 void cli_print_error(const struct cli *c, const struct sp_err *e);
 /* Wipes every text in v, then frees it. */
 void cli_forget(cJSON *v);
@@ -86,6 +85,8 @@ enum cli_ask { CLI_ASK_ONCE, CLI_ASK_TWICE };
  * request under `what`. */
 SP_MUST bool cli_ask_secret(struct cli *c, const char *what, enum cli_ask how, struct sp_err *e);
 SP_MUST bool cli_ask_password(struct cli *c, struct sp_err *e);
+/* Ends by the signal that ended a question, if one did, so that a script around this stops too. */
+void cli_end_as_told(void);
 SP_MUST bool cli_confirm_delete(struct cli *c, struct sp_err *e); /* --yes, or a person who says so */
 
 /* ---- files (file.c) ---- */
@@ -107,7 +108,7 @@ bool cli_before_import(struct cli *c, struct sp_err *e);
 bool cli_after_export(struct cli *c, cJSON *result, struct sp_err *e);
 void cli_print_account(struct cli *c, const cJSON *result);
 void cli_print_changed(struct cli *c, const cJSON *result);
-void cli_print_accounts(struct cli *c, const cJSON *result);
+void cli_print_list(struct cli *c, const cJSON *result);
 void cli_print_deleted(struct cli *c, const cJSON *result);
 void cli_print_keys(struct cli *c, const cJSON *result);
 void cli_print_exported(struct cli *c, const cJSON *result);
@@ -115,7 +116,6 @@ void cli_print_imported(struct cli *c, const cJSON *result);
 bool cli_before_keytab(struct cli *c, struct sp_err *e); /* service.c */
 bool cli_after_keytab(struct cli *c, cJSON *result, struct sp_err *e);
 void cli_print_keytab(struct cli *c, const cJSON *result);
-void cli_print_services(struct cli *c, const cJSON *result);
 void cli_print_init(struct cli *c, const cJSON *result); /* instance.c */
 bool cli_run_status(struct cli *c, cJSON **out, struct sp_err *e);
 void cli_print_status(struct cli *c, const cJSON *result);

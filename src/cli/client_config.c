@@ -15,13 +15,16 @@ struct client {
     char realm[256];
     cJSON *kdc, *kpasswd; /* ADDR or ADDR:PORT */
     cJSON *hosts;         /* names and addresses of services */
+    char listening[4096]; /* where the daemon that runs said it listens; empty: none runs */
 };
 
 /* A name from the store goes into a file with a syntax of its own: only what cannot be anything else there.
  */
+#define PLAIN "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:"
+
 static bool is_plain(const char *s)
 {
-    return *s && s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:")] == 0;
+    return *s && s[strspn(s, PLAIN)] == 0;
 }
 
 static bool holds(const cJSON *list, const char *text)
@@ -89,6 +92,9 @@ static bool find_realm(struct cli *c, struct client *k, struct sp_err *e)
     if (!call(c, "status", &status, e))
         return false;
     (void)cli_text(status, "realm", k->realm, sizeof k->realm);
+    const cJSON *daemon = cJSON_GetObjectItemCaseSensitive(status, "daemon");
+    if (cJSON_HasObjectItem(daemon, "listening"))
+        (void)cli_text(daemon, "listening", k->listening, sizeof k->listening);
     cJSON_Delete(status);
     return is_plain(k->realm) ||
            sp_fail(e, SP_EREFUSED, 0,
@@ -126,32 +132,93 @@ static void add_listener(cJSON *list, const char *listener)
     add_once(list, listener);
 }
 
+static bool is_port(const char *s)
+{
+    uint64_t port;
+
+    return sp_decimal(sp_str(s), 65535, &port) && port > 0;
+}
+
+/* nas1, 192.0.2.1:88, [2001:db8::1]:88, or the path of a socket. */
+static bool is_server(const char *s)
+{
+    size_t n = *s == '[' ? strcspn(s, "]") + 1 : strcspn(s, ":");
+    char host[256];
+
+    if (*s == '/')
+        return s[strspn(s, PLAIN "/")] == 0;
+    if (n >= sizeof host || n > strlen(s))
+        return false;
+    struct sp_text t = sp_text(host, sizeof host);
+    sp_text_fmt(&t, "%.*s", *s == '[' ? (int)n - 2 : (int)n, *s == '[' ? s + 1 : s);
+    return is_plain(host) && (s[n] == 0 || (s[n] == ':' && is_port(s + n + 1)));
+}
+
 static bool copy_given(cJSON *to, const cJSON *given, const char *option, struct sp_err *e)
 {
     const cJSON *one;
 
     cJSON_ArrayForEach(one, given)
     {
-        if (!one->valuestring[0] || strpbrk(one->valuestring, " \t\r\n{}=#;\"\\"))
-            return sp_fail(e, SP_EINPUT, 0, "--%s does not read so; write ADDR or ADDR:PORT", option);
+        if (!is_server(one->valuestring))
+            return sp_fail(e, SP_EINPUT, 0,
+                           "--%s does not read so; write ADDR or ADDR:PORT, an IPv6 address in brackets",
+                           option);
         add_once(to, one->valuestring);
     }
     return true;
 }
 
+/* "/run/sallyport/kdc.sock, 127.0.0.1:88, 127.0.0.1:464 (kpasswd)": what options of the daemon changed is in
+ * it. */
+static void add_running(struct client *k)
+{
+    static const char tail[] = " (kpasswd)";
+    char one[300];
+
+    for (const char *p = k->listening; *p;) {
+        struct sp_text t = sp_text(one, sizeof one);
+        size_t n = strcspn(p, ","), bare = n;
+        bool kpasswd = n > strlen(tail) && strncmp(p + n - strlen(tail), tail, strlen(tail)) == 0;
+
+        if (kpasswd)
+            bare -= strlen(tail);
+        sp_text_fmt(&t, "%.*s", (int)bare, p);
+        if (!strchr(one, '/') && !t.cut)
+            add_listener(kpasswd ? k->kpasswd : k->kdc, one);
+        p += n + strspn(p + n, ", ");
+    }
+}
+
+static void add_configured(struct client *k, const struct admin_config *config)
+{
+    for (uint32_t i = 0; i < config->listen_count; i++)
+        add_listener(k->kdc, config->listen[i]);
+    for (uint32_t i = 0; i < config->listen_kpasswd_count; i++)
+        add_listener(k->kpasswd, config->listen_kpasswd[i]);
+}
+
+static bool take_given(cJSON *to, const struct cli *c, const char *option, struct sp_err *e)
+{
+    const cJSON *given = cJSON_GetObjectItemCaseSensitive(c->local, option);
+
+    while (given && to->child)
+        cJSON_DeleteItemFromArray(to, 0);
+    return copy_given(to, given, option, e);
+}
+
+/* What was given, else where the daemon listens, else where it would by its configuration. */
 static bool find_servers(struct cli *c, struct client *k, struct sp_err *e)
 {
     static struct admin_config config; /* large */
 
-    if (!copy_given(k->kdc, cJSON_GetObjectItemCaseSensitive(c->local, "kdc"), "kdc", e) ||
-        !copy_given(k->kpasswd, cJSON_GetObjectItemCaseSensitive(c->local, "kpasswd"), "kpasswd", e) ||
-        !admin_read_config(&c->paths, &config, e))
+    if (!admin_read_config(&c->paths, &config, e))
         return false;
-    for (uint32_t i = 0; i < config.listen_count && !cJSON_HasObjectItem(c->local, "kdc"); i++)
-        add_listener(k->kdc, config.listen[i]);
-    for (uint32_t i = 0; i < config.listen_kpasswd_count && !cJSON_HasObjectItem(c->local, "kpasswd"); i++)
-        add_listener(k->kpasswd, config.listen_kpasswd[i]);
-    return true;
+    if (k->listening[0])
+        add_running(k);
+    else
+        add_configured(k, &config);
+    return take_given(k->kdc, c, "kdc", e) && take_given(k->kpasswd, c, "kpasswd", e);
 }
 
 static bool find_kind(const struct cli *c, struct client *k, struct sp_err *e)

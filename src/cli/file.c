@@ -22,6 +22,9 @@ static bool failed(struct sp_err *e, const char *what, const char *path)
     if (why == EACCES || why == EPERM)
         return sp_fail(e, SP_EREFUSED, ADMIN_NOT_PERMITTED, "%.90s cannot be %s: %s", safe, what,
                        strerror(why));
+    if (why == ENOENT || why == ENOTDIR)
+        return sp_fail(e, SP_EBACKEND, 0, "%.60s cannot be %s: %s; make its directory first", safe, what,
+                       strerror(why));
     return sp_fail(e, why == ENOSPC || why == EDQUOT ? SP_EFULL : SP_EBACKEND, 0, "%.90s cannot be %s: %s",
                    safe, what, strerror(why));
 }

@@ -45,6 +45,8 @@ void cli_print_init(struct cli *c, const cJSON *result)
     cli_print_object(member(result, "paths"), 2);
     printf("what a client needs to know (krb5.conf):\n");
     print_lines(cJSON_GetStringValue(member(member(result, "client_hint"), "krb5_conf")));
+    if (member(result, "warning"))
+        printf("warning: %s\n", cli_text(result, "warning", cell, sizeof cell));
     printf("next:\n");
     print_command(c, "sallyport", "account add NAME");
     print_command(c, "sallyport", "client-config");

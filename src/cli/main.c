@@ -28,11 +28,21 @@ static void show(struct cli *c, const cJSON *result)
         cli_print_object(result, 0);
 }
 
+static bool find_root(struct cli *c, struct sp_err *e)
+{
+    struct stat st;
+
+    if (!admin_find_paths(c->root, &c->paths, e))
+        return false;
+    return !c->paths.root[0] || stat(c->paths.root, &st) != 0 || S_ISDIR(st.st_mode) ||
+           sp_fail(e, SP_EINPUT, 0, "%.70s is no directory; name one with --root", c->paths.root);
+}
+
 static bool perform(struct cli *c, struct sp_err *e)
 {
     cJSON *result = NULL;
-    bool ok = admin_find_paths(c->root, &c->paths, e) && (!c->verb->before || c->verb->before(c, e)) &&
-              operate(c, &result, e) && (!c->verb->after || c->verb->after(c, result, e));
+    bool ok = find_root(c, e) && (!c->verb->before || c->verb->before(c, e)) && operate(c, &result, e) &&
+              (!c->verb->after || c->verb->after(c, result, e));
 
     if (ok)
         show(c, result);
@@ -73,5 +83,6 @@ int main(int argc, char **argv)
     }
     cli_forget(c.request);
     cli_forget(c.local);
-    return cli_exit_status(&e);
+    cli_end_as_told();
+    return admin_exit_status(&e);
 }

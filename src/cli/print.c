@@ -110,12 +110,11 @@ static int label_width(const cJSON *object)
     return width;
 }
 
-static void print_label(const char *key, int indent, int width)
+static void print_label(const char *key, int indent)
 {
     printf("%*s", indent, "");
     for (const char *p = key; *p; p++)
         putchar(*p == '_' ? ' ' : *p);
-    printf("%*s", width - width_of(key) + 2, "");
 }
 
 static void print_nested(const cJSON *item, int indent)
@@ -138,11 +137,12 @@ void cli_print_object(const cJSON *object, int indent)
 
     cJSON_ArrayForEach(item, object)
     {
-        print_label(item->string, indent, width);
+        print_label(item->string, indent);
         if (cJSON_IsObject(item) || is_table(item))
             print_nested(item, indent + 2);
         else
-            puts(cli_text(object, item->string, cell, sizeof cell));
+            printf("%*s%s\n", width - width_of(item->string) + 2, "",
+                   cli_text(object, item->string, cell, sizeof cell));
     }
 }
 
@@ -157,36 +157,15 @@ void cli_print_json(const cJSON *v)
     cJSON_free(text);
 }
 
-int cli_exit_status(const struct sp_err *e)
-{
-    switch (e->kind) {
-    case SP_OK:
-        return 0;
-    case SP_EINPUT:
-        return 2;
-    case SP_ENOTFOUND:
-        return 3;
-    case SP_EEXIST:
-        return 4;
-    case SP_EREFUSED:
-        return e->proto == ADMIN_NOT_PERMITTED ? 5 : 1;
-    case SP_EBACKEND:
-        return e->proto == ADMIN_NO_DAEMON ? 6 : 1;
-    case SP_ENOMEM:
-    case SP_EFULL:
-    case SP_EBUG:
-        return 1;
-    }
-    return 1;
-}
-
 /* What to do, where the text does not say it. */
 static const char *advice(const struct cli *c, const struct sp_err *e)
 {
-    switch (cli_exit_status(e)) {
+    switch (admin_exit_status(e)) {
     case 2:
         return strncmp(c->path, "config", 6) == 0 ? "see sallyport.conf(5)" : "see --help";
     case 3:
+        if (!c->verb || !c->verb->operand)
+            return "run 'sallyport init', or restore a backup";
         return strncmp(c->path, "service", 7) == 0 ? "see 'sallyport service list'"
                                                    : "see 'sallyport account list'";
     case 4:
@@ -200,14 +179,21 @@ static const char *advice(const struct cli *c, const struct sp_err *e)
     }
 }
 
-static void print_error_json(const struct sp_err *e)
+static bool has_advice(const struct sp_err *e)
+{
+    return strchr(e->text, ';') != NULL;
+}
+
+static void print_error_json(const struct cli *c, const struct sp_err *e)
 {
     cJSON *all = cJSON_CreateObject();
     cJSON *error = cJSON_AddObjectToObject(all, "error");
 
     cJSON_AddStringToObject(error, "kind", sp_kind_name(e->kind));
     cJSON_AddStringToObject(error, "text", e->text);
-    cJSON_AddNumberToObject(error, "status", cli_exit_status(e));
+    if (!has_advice(e))
+        cJSON_AddStringToObject(error, "advice", advice(c, e));
+    cJSON_AddNumberToObject(error, "status", admin_exit_status(e));
     cli_print_json(all);
     cJSON_Delete(all);
 }
@@ -218,10 +204,10 @@ void cli_print_error(const struct cli *c, const struct sp_err *e)
     struct sp_text t = sp_text(safe, sizeof safe);
 
     if (c->json) {
-        print_error_json(e);
+        print_error_json(c, e);
         return;
     }
-    bool advised = strchr(e->text, ';') != NULL;
+    bool advised = has_advice(e);
     sp_text_safe(&t, sp_str(e->text));
     if (advised)
         fprintf(stderr, "sallyport: %s\n", safe);

@@ -60,19 +60,3 @@ void cli_print_keytab(struct cli *c, const cJSON *result)
         printf("%s entries written to %s\n", cli_text(result, "entries", entries, sizeof entries),
                cli_text(result, "file", file, sizeof file));
 }
-
-void cli_print_services(struct cli *c, const cJSON *result)
-{
-    static const struct cli_column columns[] = {
-        {"NAME",    "name"   },
-        {"FLAGS",   "flags"  },
-        {"KVNO",    "kvno"   },
-        {"TYPES",   "etypes" },
-        {"CHANGED", "changed"},
-        {"ALIASES", "aliases"},
-        {NULL,      NULL     },
-    };
-
-    (void)c;
-    cli_print_table(cJSON_GetObjectItemCaseSensitive(result, "services"), columns);
-}

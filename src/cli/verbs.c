@@ -101,9 +101,9 @@ static const struct cli_option status_options[] = {
 static const struct cli_option client_config_options[] = {
     {"for",                             CLI_TEXT, "KIND", NULL, "mit (default), heimdal or java"},
     {"kdc",                           CLI_LIST, "ADDR[:PORT]", NULL,
-     "where clients reach the KDC; default: [kdc] listen; may be repeated"},
+     "where clients reach the KDC; default: where it listens; may be repeated"},
     {"kpasswd", CLI_LIST, "ADDR[:PORT]", NULL,
-     "where clients change passwords; default: [kdc] listen-kpasswd"},
+     "where clients change passwords; default: where it listens; may be repeated"},
     {0                            },
 };
 
@@ -145,7 +145,7 @@ const struct cli_verb cli_verbs[] = {
      .op = "account.list",
      .help = "all accounts",
      .options = no_options,
-     .print = cli_print_accounts},
+     .print = cli_print_list},
     {.path = "account disable",
      .operand = "NAME",
      .operand_key = "name",
@@ -234,7 +234,7 @@ const struct cli_verb cli_verbs[] = {
      .op = "service.list",
      .help = "all services",
      .options = no_options,
-     .print = cli_print_services},
+     .print = cli_print_list},
     {.path = "service delete",
      .operand = "TYPE/HOST",
      .operand_key = "name",

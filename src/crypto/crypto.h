@@ -4,9 +4,10 @@
  * 17, 18 (RFC 3962) and 19, 20 (RFC 8009).
  *
  * A backend keeps what it derives from a key only when key->keep is set (at most CRYPTO_KEPT_MAX keys, the
- * least recently used goes first); everything else is forgotten, wiped, before the call returns. A backend
- * belongs to one thread. Output buffers never overlap inputs, but decrypting in place (out == cipher.p) and
- * encrypting in place behind the confounder's room (plain.p == out + CRYPTO_CONFOUNDER_N) are allowed. */
+ * least recently used goes first), and the key of crypto_keep_seal; everything else is forgotten, wiped,
+ * before the call returns. A backend belongs to one thread. Output buffers never overlap inputs, but
+ * decrypting in place (out == cipher.p) and encrypting in place behind the confounder's room (plain.p == out +
+ * CRYPTO_CONFOUNDER_N) are allowed. */
 #ifndef SP_CRYPTO_CRYPTO_H
 #define SP_CRYPTO_CRYPTO_H
 
@@ -52,6 +53,8 @@ struct crypto_type {
     const char *name;  /* as in the IANA registry: "aes256-cts-hmac-sha1-96" */
 };
 const struct crypto_type *crypto_find_type(int32_t etype);
+/* NULL and 14 for a type that is not ours; NULL and SP_EINPUT for a key of the wrong length. */
+const struct crypto_type *crypto_check_key(const struct sp_key *key, struct sp_err *e);
 /* By IANA name, MIT's short names ("aes256-cts", "aes256-sha2") or number; NULL when unknown. */
 const struct crypto_type *crypto_find_type_named(struct sp_span name);
 
@@ -144,6 +147,9 @@ SP_MUST bool crypto_seal(struct crypto *c, const uint8_t key[32], const uint8_t 
 /* sealed = text and tag; writes sealed.n - 16 bytes. Altered: SP_EREFUSED. */
 SP_MUST bool crypto_open(struct crypto *c, const uint8_t key[32], const uint8_t nonce[12], struct sp_span ad,
                          struct sp_span sealed, uint8_t *out, struct sp_err *e);
+
+/* A copy of this one key stays, ready, until another is named, NULL is, or the backend goes. */
+void crypto_keep_seal(struct crypto *c, const uint8_t key[32]);
 
 SP_MUST bool crypto_sha256(struct crypto *c, struct sp_span data, uint8_t out[32], struct sp_err *e);
 SP_MUST bool crypto_hmac_sha256(struct crypto *c, struct sp_span key, struct sp_span data, uint8_t out[32],

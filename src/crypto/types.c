@@ -45,6 +45,19 @@ static bool row_is_named(const struct row *r, struct sp_span name)
     return false;
 }
 
+const struct crypto_type *crypto_check_key(const struct sp_key *key, struct sp_err *e)
+{
+    const struct crypto_type *t = crypto_find_type(key->etype);
+
+    if (!t)
+        (void)sp_fail(e, SP_EREFUSED, 14, "encryption type %d is not supported", key->etype);
+    else if (key->n != t->key_n)
+        (void)sp_fail(e, SP_EINPUT, 0, "a key of %u bytes for %s, which has %u", key->n, t->name, t->key_n);
+    else
+        return t;
+    return NULL;
+}
+
 const struct crypto_type *crypto_find_type_named(struct sp_span name)
 {
     uint64_t number;

@@ -2,7 +2,8 @@
 /* What keeper and workers say to each other. Both are the same file on disk (/proc/self/exe), so plain
  * structs are the wire. Keeper to worker: SETUP (descriptor: the shared mapping), RECORDS (descriptor: where
  * record lines go), DOOR_OPEN (descriptor: the socket) for each, START; then DOOR_OPEN, DOOR_CLOSE, CONFIG,
- * VERDICT as they come; STOP. Worker to keeper: READY or FAILED; then CHANGE, ACTIVITY. */
+ * VERDICT, GIVE_UP as they come; STOP. Worker to keeper: READY or FAILED; then CHANGE, ACTIVITY, and GIVE_UP
+ * to be passed on. */
 #ifndef SP_DAEMON_CHANNEL_H
 #define SP_DAEMON_CHANNEL_H
 
@@ -26,6 +27,7 @@ enum channel_type {
     CHANNEL_FAILED,
     CHANNEL_CHANGE,
     CHANNEL_ACTIVITY,
+    CHANNEL_GIVE_UP,
 };
 
 /* A configuration that can travel: admin_config's realm spans point into the text beside them. */
@@ -44,6 +46,7 @@ struct channel_setup {
     enum channel_type type;
     uint32_t worker;
     uint64_t shared_n; /* bytes of the mapping */
+    uint64_t tally_at; /* where in it the tally lies */
     uint8_t master[32];
     char state[4200];
     bool sandbox;
@@ -83,6 +86,12 @@ struct channel_activity {
     enum channel_type type;
     uint32_t count;
     struct lmdb_activity_row rows[CHANNEL_ROWS_MAX];
+};
+
+struct channel_give_up { /* too many connections, and those to go are another worker's */
+    enum channel_type type;
+    uint32_t worker; /* whom to ask; TALLY_NOBODY: everybody who has one of that source */
+    uint64_t source; /* 0: the oldest of all */
 };
 
 struct channel_failed {

@@ -22,6 +22,17 @@ static int64_t now_us(void)
 
 /* ---- what workers say ---- */
 
+/* To those whom another worker asks. What a full channel does not take is asked for again soon. */
+static void pass_on(const struct crew_member *from, const struct channel_give_up *what)
+{
+    struct crew_member *crew = from->keeper->crew;
+
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (&crew[i] != from && crew[i].state == CREW_READY &&
+            (what->worker == i || what->worker == TALLY_NOBODY))
+            (void)net_send_now(crew[i].channel.fd, sp_span(what, sizeof *what));
+}
+
 static void heard(struct crew_member *m, const void *buf, size_t n)
 {
     const struct channel_plain *plain = buf;
@@ -38,6 +49,8 @@ static void heard(struct crew_member *m, const void *buf, size_t n)
         keeper_change(m->keeper, m->index, buf);
     } else if (n == sizeof(struct channel_activity) && plain->type == CHANNEL_ACTIVITY) {
         keeper_count(m->keeper, buf);
+    } else if (n == sizeof(struct channel_give_up) && plain->type == CHANNEL_GIVE_UP) {
+        pass_on(m, buf);
     }
 }
 
@@ -98,8 +111,11 @@ static bool tell_setup(struct crew_member *m)
     struct keeper *k = m->keeper;
     bool ok;
 
-    s = (struct channel_setup){
-        .type = CHANNEL_SETUP, .worker = m->index, .shared_n = k->shared_n, .sandbox = true};
+    s = (struct channel_setup){.type = CHANNEL_SETUP,
+                               .worker = m->index,
+                               .shared_n = k->shared_n,
+                               .tally_at = k->tally_at,
+                               .sandbox = true};
 #ifdef SP_TESTING
     s.sandbox = !getenv("SALLYPORT_NO_SANDBOX");
 #endif
@@ -190,28 +206,60 @@ static void could_not_start(struct crew_member *m, const struct sp_err *e)
     wait_and_retry(m, now_us());
 }
 
-static void start(struct crew_member *m)
+/* The process; what it needs it is told later. */
+static bool launch(struct crew_member *m, struct sp_err *e)
 {
-    int channel[2] = {-1, -1}, records[2] = {-1, -1}, why;
-    struct sp_err e = {0};
+    int channel[2] = {-1, -1}, records[2] = {-1, -1}, why = 0;
+    bool ok;
 
-    m->channel.fd = m->records.fd = -1;
+    m->channel.fd = m->records.fd = m->records_end = -1;
     m->started_us = now_us();
-    m->state = CREW_STARTING;
-    if (net_make_pair(channel, &e) && net_make_pair(records, &e) &&
-        watch_both(m, channel[0], records[0], &e)) {
+    ok = net_make_pair(channel, e) && net_make_pair(records, e) && watch_both(m, channel[0], records[0], e);
+    if (ok)
         why = spawn(channel[1], &m->pid);
-        if (why != 0)
-            (void)sp_fail(&e, SP_EBACKEND, why, "exec: %s", strerror(why));
-        else if (!tell_beginning(m, records[1]))
-            (void)kill(m->pid, SIGKILL); /* crew_reap starts another */
-    }
+    if (why != 0)
+        ok = sp_fail(e, SP_EBACKEND, why, "exec: %s", strerror(why));
     if (channel[1] >= 0)
         (void)close(channel[1]);
-    if (records[1] >= 0)
-        (void)close(records[1]);
-    if (!sp_ok(&e))
+    m->records_end = records[1];
+    return ok;
+}
+
+static void close_records_end(struct crew_member *m)
+{
+    if (m->records_end >= 0)
+        (void)close(m->records_end);
+    m->records_end = -1;
+}
+
+static void start(struct crew_member *m)
+{
+    struct sp_err e = {0};
+    bool ok = m->state == CREW_LAUNCHED || launch(m, &e);
+
+    m->state = CREW_STARTING;
+    if (ok && !tell_beginning(m, m->records_end))
+        (void)kill(m->pid, SIGKILL); /* crew_reap starts another */
+    close_records_end(m);
+    if (!ok)
         could_not_start(m, &e);
+}
+
+void crew_launch(struct keeper *k, uint32_t wanted)
+{
+    for (uint32_t i = 0; i < wanted && i < WORKERS_MAX; i++) {
+        struct crew_member *m = &k->crew[i];
+        struct sp_err e = {0};
+
+        *m = (struct crew_member){.keeper = k, .index = i};
+        if (launch(m, &e)) {
+            m->state = CREW_LAUNCHED;
+            continue;
+        }
+        close_records_end(m); /* crew_resize tries again, and says why it cannot */
+        stop_watching(m, &m->channel);
+        stop_watching(m, &m->records);
+    }
 }
 
 void crew_resize(struct keeper *k, uint32_t wanted)
@@ -222,6 +270,8 @@ void crew_resize(struct keeper *k, uint32_t wanted)
         struct crew_member *m = &k->crew[i];
         if (i < wanted && m->state == CREW_NONE) {
             *m = (struct crew_member){.keeper = k, .index = i};
+            start(m);
+        } else if (i < wanted && m->state == CREW_LAUNCHED) {
             start(m);
         } else if (i >= wanted && m->state == CREW_WAITING) {
             m->state = CREW_NONE;
@@ -258,6 +308,7 @@ static void ended(struct crew_member *m, int status)
     bool expected = m->state == CREW_STOPPING;
 
     drain(m);
+    tally_forget_worker(m->keeper->tally, m->index);
     stop_watching(m, &m->channel);
     stop_watching(m, &m->records);
     if (expected) {

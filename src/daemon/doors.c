@@ -44,8 +44,11 @@ static bool open_door(struct keeper *k, const struct keeper_door *want, struct s
     d->fd = want->info.kind == DOOR_UDP   ? net_listen_udp(&d->bound, e)
             : want->info.kind == DOOR_TCP ? net_listen_tcp(&d->bound, e)
                                           : net_listen_unix(k->paths.run, KDC_SOCKET, 0666, e);
-    if (d->fd < 0)
+    if (d->fd < 0) {
+        if (e->kind == SP_EREFUSED)
+            e->proto = ADMIN_NOT_PERMITTED;
         return false;
+    }
     d->info.type = CHANNEL_DOOR_OPEN;
     d->info.id = (uint32_t)(d - k->doors);
     d->open = d->listed = d->fresh = true;

@@ -195,50 +195,7 @@ void keeper_count(struct keeper *k, const struct channel_activity *m)
         (void)activity_add(&k->activity, &m->rows[i]);
 }
 
-/* ---- familiar sources over a restart; keys of krbtgt ---- */
-
-#define SOURCES_MAX (4u << 20)
-
-static void sources_path(const struct admin_paths *p, const char *suffix, char out[4300])
-{
-    (void)snprintf(out, 4300, "%s/sources%s", p->state, suffix);
-}
-
-static void run_save(struct operator_job *job, struct admin *a)
-{
-    char path[4300], fresh[4300];
-    uint8_t *buf = malloc(SOURCES_MAX);
-    size_t n = buf ? kdc_shared_save(a->shared, buf, SOURCES_MAX) : 0;
-    FILE *f;
-    bool ok;
-
-    (void)job;
-    sources_path(&a->paths, "", path);
-    sources_path(&a->paths, ".new", fresh);
-    f = n ? fopen(fresh, "we") : NULL;
-    if (f) {
-        ok = fwrite(buf, 1, n, f) == n;
-        ok = fclose(f) == 0 && ok;
-        if (!ok || rename(fresh, path) != 0)
-            (void)unlink(fresh); /* a full disk: the old file is better than half a new one */
-    }
-    free(buf);
-}
-
-static void load_sources(struct keeper *k)
-{
-    char path[4300];
-    uint8_t *buf = malloc(SOURCES_MAX);
-    FILE *f;
-
-    sources_path(&k->paths, "", path);
-    f = buf ? fopen(path, "re") : NULL;
-    if (f) {
-        kdc_shared_load(k->admin.shared, sp_span(buf, fread(buf, 1, SOURCES_MAX, f)));
-        (void)fclose(f);
-    }
-    free(buf);
-}
+/* ---- keys of krbtgt ---- */
 
 struct rotate_job {
     struct operator_job job;
@@ -302,22 +259,6 @@ static void rotate(struct keeper *k)
     j->keeper = k;
     k->rotating = operator_submit(&k->operator, & j->job);
     if (!k->rotating)
-        free(j);
-}
-
-static void free_job(struct operator_job *job)
-{
-    free(job);
-}
-
-static void save_sources(struct keeper *k)
-{
-    struct operator_job *j = calloc(1, sizeof *j);
-
-    if (!j)
-        return;
-    *j = (struct operator_job){.run = run_save, .done = free_job};
-    if (!operator_submit(&k->operator, j))
         free(j);
 }
 
@@ -456,7 +397,7 @@ static void tick(struct keeper *k)
         return;
     k->next_minute_us = now + 60000000;
     rotate(k);
-    save_sources(k);
+    carry_save(k);
 }
 
 static int time_out_ms(const struct keeper *k)
@@ -482,8 +423,9 @@ static bool make_dir(const struct keeper *k, const char *path, mode_t mode, stru
     const struct passwd *pw = is_root_of_host(k) ? getpwnam(k->config.config.user) : NULL;
 
     if (mkdir(path, mode) != 0 && errno != EEXIST)
-        return sp_fail(e, errno == EACCES ? SP_EREFUSED : SP_EBACKEND, errno, "%.120s: %s", path,
-                       strerror(errno));
+        return errno == EACCES
+                   ? sp_fail(e, SP_EREFUSED, ADMIN_NOT_PERMITTED, "%.120s: %s", path, strerror(errno))
+                   : sp_fail(e, SP_EBACKEND, 0, "%.120s: %s", path, strerror(errno));
     if (pw && chown(path, pw->pw_uid, pw->pw_gid) != 0)
         return sp_fail(e, SP_EBACKEND, errno, "%.120s: %s", path, strerror(errno));
     return true;
@@ -522,8 +464,10 @@ static bool make_shared(struct keeper *k, struct sp_err *e)
 {
     struct kdc_shared_size size = {0};
     uint8_t secret[16];
+    uint64_t key;
 
-    k->shared_n = kdc_shared_bytes(size);
+    k->tally_at = (kdc_shared_bytes(size) + 4095) & ~(size_t)4095;
+    k->shared_n = k->tally_at + tally_bytes();
     k->shared_fd = memfd_create("sallyport-shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (k->shared_fd < 0 || ftruncate(k->shared_fd, (off_t)k->shared_n) != 0)
         return sp_fail(e, SP_EBACKEND, errno, "shared memory: %s", strerror(errno));
@@ -531,8 +475,10 @@ static bool make_shared(struct keeper *k, struct sp_err *e)
     if (k->shared == MAP_FAILED)
         return sp_fail(e, SP_EBACKEND, errno, "shared memory: %s", strerror(errno));
     sp_rng_fill(k->admin.rng, secret, sizeof secret);
+    sp_rng_fill(k->admin.rng, (uint8_t *)&key, sizeof key);
     k->admin.shared = kdc_shared_init(k->shared, size, secret);
-    load_sources(k);
+    k->tally = tally_init((uint8_t *)k->shared + k->tally_at, key);
+    carry_load(k);
     return true;
 }
 
@@ -552,6 +498,22 @@ static bool watch_signals(struct keeper *k, struct sp_err *e)
     return net_loop_add(&k->loop, &k->signals, EPOLLIN, e);
 }
 
+/* An instance that was made before the user was. */
+static bool check_owner(const struct keeper *k, struct sp_err *e)
+{
+    const char *user = k->config.config.user;
+    const struct passwd *pw = is_root_of_host(k) ? getpwnam(user) : NULL;
+    struct stat st;
+
+    if (!pw || stat(k->paths.state, &st) != 0 || st.st_uid == pw->pw_uid)
+        return true; /* without the user, net_become says what is wrong */
+    return sp_fail(
+        e, SP_EREFUSED, ADMIN_NOT_PERMITTED,
+        "%.100s: belongs to uid %u, but [daemon] user is \"%.40s\"; run `sallyport init` again, which gives "
+        "it to that user",
+        k->paths.state, st.st_uid, user);
+}
+
 /* What root does before it becomes somebody else. */
 static bool prepare(struct keeper *k, struct sp_err *e)
 {
@@ -561,7 +523,7 @@ static bool prepare(struct keeper *k, struct sp_err *e)
     (void)net_raise_descriptors(k->config.config.tcp_max + 512ul);
     if (access(k->paths.state, F_OK) != 0)
         return sp_fail(e, SP_ENOTFOUND, 0, "%.100s: no instance here; run `sallyport init`", k->paths.state);
-    if (!make_dirs(k, e))
+    if (!make_dirs(k, e) || !check_owner(k, e))
         return false;
     /* PR_SET_DUMPABLE falls back when the uid changes. */
     return !is_root_of_host(k) || (net_become(k->config.config.user, e) && net_hide(e));
@@ -569,7 +531,10 @@ static bool prepare(struct keeper *k, struct sp_err *e)
 
 static bool begin(struct keeper *k, struct sp_err *e)
 {
-    if (!prepare(k, e) || !net_loop_init(&k->loop, e) || !watch_signals(k, e) || !open_instance(k, e))
+    if (!prepare(k, e) || !net_loop_init(&k->loop, e) || !watch_signals(k, e))
+        return false;
+    crew_launch(k, wanted_workers(k));
+    if (!open_instance(k, e))
         return false;
     channel_copy_config(&k->config, &k->admin.config);
     memcpy(k->master, k->admin.master, sizeof k->master);
@@ -593,7 +558,7 @@ static void stop_crew(struct keeper *k)
             k->crew[i].state = CREW_NONE;
     crew_resize(k, 0);
     while (crew_count(k, CREW_STOPPING) > 0 && admin_env().mono_us < until)
-        net_loop_turn(&k->loop, 50);
+        (void)net_loop_turn(&k->loop, 50);
     for (uint32_t i = 0; i < WORKERS_MAX; i++)
         if (k->crew[i].pid > 0)
             (void)kill(k->crew[i].pid, SIGKILL);
@@ -608,7 +573,7 @@ static void end(struct keeper *k)
     k->control = NULL;
     k->activity_running = false; /* one more may queue behind the one that runs */
     store_activity(k);
-    save_sources(k);
+    carry_save(k);
     operator_stop(&k->operator, & k->loop);
     if (k->announced)
         keeper_say(k, "stop", "stopped");
@@ -624,28 +589,6 @@ static void forget(struct keeper *k)
     sp_wipe(k->master, sizeof k->master);
 }
 
-static int exit_status(const struct sp_err *e)
-{
-    switch (e->kind) {
-    case SP_OK:
-        return 0;
-    case SP_EINPUT:
-        return 2;
-    case SP_ENOTFOUND:
-        return 3;
-    case SP_EEXIST:
-        return 4;
-    case SP_EREFUSED:
-        return e->proto == EACCES || e->proto == ADMIN_NOT_PERMITTED ? 5 : 1;
-    case SP_ENOMEM:
-    case SP_EFULL:
-    case SP_EBACKEND:
-    case SP_EBUG:
-        return 1;
-    }
-    return 1;
-}
-
 static void serve(struct keeper *k)
 {
     k->started_s = admin_env().wall_us / 1000000;
@@ -655,7 +598,7 @@ static void serve(struct keeper *k)
     while (!k->stopping) {
         if (!k->announced && !sp_ok(&k->fatal))
             break;
-        net_loop_turn(&k->loop, time_out_ms(k));
+        (void)net_loop_turn(&k->loop, time_out_ms(k));
         tick(k);
     }
     end(k);
@@ -679,5 +622,5 @@ int keeper_main(const struct keeper_options *options)
         (void)fprintf(stderr, "sallyportd: %s\n", e.text);
     forget(k);
     free(k);
-    return exit_status(&e);
+    return admin_exit_status(&e);
 }

@@ -10,6 +10,7 @@
 #include "daemon/channel.h"
 #include "daemon/operator.h"
 #include "daemon/sink.h"
+#include "daemon/tally.h"
 #include "net/framing.h"
 #include "net/listen.h"
 
@@ -46,16 +47,19 @@ void doors_close(struct keeper *k);
 void doors_text(const struct keeper *k, struct sp_text *to);
 
 /* ---- crew.c: the workers ---- */
-enum crew_state { CREW_NONE, CREW_WAITING, CREW_STARTING, CREW_READY, CREW_STOPPING };
+enum crew_state { CREW_NONE, CREW_LAUNCHED, CREW_WAITING, CREW_STARTING, CREW_READY, CREW_STOPPING };
 struct crew_member {
     struct keeper *keeper;
     uint32_t index;
     enum crew_state state;
     pid_t pid;
     struct net_watch channel, records;
+    int records_end; /* the worker's, until it is told */
     int64_t started_us, restart_us;
     uint32_t failures; /* one after the other */
 };
+/* Starts processes that wait to be told: they load libraries while the keeper opens the instance. */
+void crew_launch(struct keeper *k, uint32_t wanted);
 /* As many as wanted; more are started, fewer are told to stop. */
 void crew_resize(struct keeper *k, uint32_t wanted);
 void crew_tell(struct keeper *k, struct sp_span message);
@@ -70,6 +74,10 @@ struct control *control_new(struct keeper *k, struct sp_err *e);
 void control_tick(struct control *c, int64_t mono_us);
 void control_free(struct control *c);
 
+/* ---- carry.c: what outlives a restart, beside the store ---- */
+void carry_load(struct keeper *k); /* before there is a worker */
+void carry_save(struct keeper *k); /* by the operator */
+
 /* ---- keeper.c ---- */
 struct keeper {
     struct keeper_options options;
@@ -82,7 +90,8 @@ struct keeper {
     struct sink sink;
     int shared_fd;
     void *shared;
-    size_t shared_n;
+    size_t shared_n, tally_at;
+    struct tally *tally; /* behind the engine's part of the shared block */
     uint8_t master[32];
     struct keeper_door doors[KEEPER_DOORS_MAX];
     struct crew_member crew[WORKERS_MAX];

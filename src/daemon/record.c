@@ -12,27 +12,48 @@ void record_init(struct record_writer *w, int fd, uint32_t worker, uint32_t floo
     w->flood = flood;
 }
 
-static void add_text(struct sp_text *t, const char *key, struct sp_span value)
+/* A name of 64 KiB is not worth more than its first 300 bytes. */
+static void add_text(struct sp_text *t, struct sp_span lead, struct sp_span value)
 {
     if (value.n == 0)
         return;
-    sp_text_fmt(t, ",\"%s\":\"", key);
-    sp_text_json(t, sp_span(value.p, value.n < 300 ? value.n : 300)); /* a name of 64 KiB is not worth more */
-    sp_text_str(t, "\"");
+    sp_text_put(t, (const char *)lead.p, lead.n);
+    sp_text_json(t, sp_span(value.p, value.n < 300 ? value.n : 300));
+    SP_TEXT_LIT(t, "\"");
+}
+
+/* A word of this program: nothing in it to escape. */
+static void add_word(struct sp_text *t, struct sp_span lead, const char *word)
+{
+    size_t n = word ? strlen(word) : 0;
+
+    if (n == 0)
+        return;
+    sp_text_put(t, (const char *)lead.p, lead.n);
+    sp_text_put(t, word, n);
+    SP_TEXT_LIT(t, "\"");
 }
 
 static void add_etypes(struct sp_text *t, const struct kdc_record *r)
 {
     if (!r->requested_count && !r->ticket_etype && !r->session_etype && !r->reply_etype)
         return;
-    sp_text_str(t, ",\"etypes\":{\"requested\":[");
-    for (uint32_t i = 0; i < r->requested_count && i < 8; i++)
-        sp_text_fmt(t, "%s%d", i ? "," : "", r->requested_etypes[i]);
-    sp_text_str(t, "]");
-    if (r->ticket_etype)
-        sp_text_fmt(t, ",\"ticket\":%d,\"session\":%d,\"reply\":%d", r->ticket_etype, r->session_etype,
-                    r->reply_etype);
-    sp_text_str(t, "}");
+    SP_TEXT_LIT(t, ",\"etypes\":{\"requested\":[");
+    for (uint32_t i = 0; i < r->requested_count && i < 8; i++) {
+        if (i > 0)
+            SP_TEXT_LIT(t, ",");
+        sp_text_int(t, r->requested_etypes[i]);
+    }
+    SP_TEXT_LIT(t, "]");
+    if (r->ticket_etype) {
+        SP_TEXT_LIT(t, ",\"ticket\":");
+        sp_text_int(t, r->ticket_etype);
+        SP_TEXT_LIT(t, ",\"session\":");
+        sp_text_int(t, r->session_etype);
+        SP_TEXT_LIT(t, ",\"reply\":");
+        sp_text_int(t, r->reply_etype);
+    }
+    SP_TEXT_LIT(t, "}");
 }
 
 static bool is_zero(const uint8_t *p, size_t n)
@@ -42,40 +63,67 @@ static bool is_zero(const uint8_t *p, size_t n)
     return n == 0;
 }
 
-static void add_facts(struct sp_text *t, const struct record_facts *f, const struct kdc_record *r)
+static void add_codes(struct sp_text *t, const struct record_facts *f, const struct kdc_record *r)
 {
-    add_text(t, "door", sp_str(f->door));
-    add_text(t, "transport", sp_str(f->transport));
-    add_text(t, "source", sp_str(f->source));
-    add_text(t, "client", r->client);
-    add_text(t, "service", r->service);
-    add_etypes(t, r);
-    add_text(t, "preauth", sp_str(r->preauth));
-    sp_text_fmt(t, ",\"code\":%d", r->code);
-    add_text(t, "name", sp_str(f->name ? f->name : krb_code_name(r->code)));
-    if (r->inner_code != r->code && r->inner_code != 0)
-        sp_text_fmt(t, ",\"inner_code\":%d,\"inner_name\":\"%s\"", r->inner_code,
-                    krb_code_name(r->inner_code));
-    add_text(t, "text", sp_str(r->text));
-    if (!is_zero(r->ticket_id, sizeof r->ticket_id)) {
-        sp_text_str(t, ",\"ticket\":\"");
-        sp_text_hex(t, sp_span(r->ticket_id, sizeof r->ticket_id));
-        sp_text_str(t, "\"");
+    SP_TEXT_LIT(t, ",\"code\":");
+    sp_text_int(t, r->code);
+    add_word(t, SP_LIT(",\"name\":\""), f->name ? f->name : krb_code_name(r->code));
+    if (r->inner_code != r->code && r->inner_code != 0) {
+        SP_TEXT_LIT(t, ",\"inner_code\":");
+        sp_text_int(t, r->inner_code);
+        add_word(t, SP_LIT(",\"inner_name\":\""), krb_code_name(r->inner_code));
     }
-    if (r->retransmission)
-        sp_text_str(t, ",\"retransmission\":true");
 }
 
-static void begin(struct sp_text *t, struct sp_env now, const char *event)
+static void add_facts(struct sp_text *t, const struct record_facts *f, const struct kdc_record *r)
 {
-    sp_text_str(t, "{\"ts\":\"");
-    sp_text_iso_us(t, now.wall_us);
-    sp_text_fmt(t, "\",\"event\":\"%s\"", event);
+    add_word(t, SP_LIT(",\"door\":\""), f->door);
+    add_word(t, SP_LIT(",\"transport\":\""), f->transport);
+    add_text(t, SP_LIT(",\"source\":\""), sp_str(f->source));
+    add_text(t, SP_LIT(",\"client\":\""), r->client);
+    add_text(t, SP_LIT(",\"service\":\""), r->service);
+    add_etypes(t, r);
+    add_word(t, SP_LIT(",\"preauth\":\""), r->preauth);
+    add_codes(t, f, r);
+    add_text(t, SP_LIT(",\"text\":\""), sp_str(r->text));
+    if (!is_zero(r->ticket_id, sizeof r->ticket_id)) {
+        SP_TEXT_LIT(t, ",\"ticket\":\"");
+        sp_text_hex(t, sp_span(r->ticket_id, sizeof r->ticket_id));
+        SP_TEXT_LIT(t, "\"");
+    }
+    if (r->retransmission)
+        SP_TEXT_LIT(t, ",\"retransmission\":true");
+}
+
+/* The text of a second is made once; within it only the microseconds change. */
+static void add_stamp(struct record_writer *w, struct sp_text *t, int64_t wall_us)
+{
+    int64_t s = wall_us / 1000000 - (wall_us % 1000000 < 0);
+    unsigned us = (unsigned)(wall_us - s * 1000000);
+
+    if (s != w->stamp_s || w->stamp[0] == 0) {
+        struct sp_text stamp = sp_text(w->stamp, sizeof w->stamp);
+
+        sp_text_iso_us(&stamp, wall_us);
+        w->stamp_s = s;
+    }
+    for (int i = 25; i > 19; i--, us /= 10)
+        w->stamp[i] = (char)('0' + us % 10);
+    sp_text_put(t, w->stamp, sizeof w->stamp - 1);
+}
+
+static void begin(struct record_writer *w, struct sp_text *t, struct sp_env now, const char *event)
+{
+    SP_TEXT_LIT(t, "{\"ts\":\"");
+    add_stamp(w, t, now.wall_us);
+    add_word(t, SP_LIT("\",\"event\":\""), event);
 }
 
 static void finish(struct record_writer *w, struct sp_text *t, int64_t mono_us)
 {
-    sp_text_fmt(t, ",\"worker\":%u}\n", w->worker);
+    SP_TEXT_LIT(t, ",\"worker\":");
+    sp_text_uint(t, w->worker);
+    SP_TEXT_LIT(t, "}\n");
     if (t->cut) {
         w->lost++;
         return;
@@ -109,6 +157,7 @@ static struct record_kind *kind_of(struct record_writer *w, const char *event, i
         return &w->kinds[RECORD_KINDS];
     w->kinds[i] = (struct record_kind){.code = code};
     strncpy(w->kinds[i].event, event, sizeof w->kinds[i].event - 1);
+    w->kinds[i].name = tally_kind(event, code);
     w->kind_count++;
     return &w->kinds[i];
 }
@@ -121,7 +170,7 @@ static void write_summary(struct record_writer *w, struct sp_env now, const stru
     if (!p)
         return;
     t = sp_text(p, RECORD_LINE_MAX);
-    begin(&t, now, "summary");
+    begin(w, &t, now, "summary");
     if (k == &w->kinds[RECORD_KINDS])
         sp_text_str(&t, ",\"of\":\"other\"");
     else
@@ -152,7 +201,7 @@ static bool is_flood(struct record_writer *w, const struct kdc_record *r)
     if (w->flood == 0)
         return false;
     k = kind_of(w, r->event ? r->event : "malformed", r->code);
-    if (k->seen++ < w->flood)
+    if (k->seen++ < w->flood && tally_see_kind(w->tally, k->name, w->second) < w->flood)
         return false;
     k->kept_back++;
     return true;
@@ -168,9 +217,10 @@ void record_write(struct record_writer *w, struct sp_env now, const struct recor
     if (is_flood(w, r) || !(p = room(w)))
         return;
     t = sp_text(p, RECORD_LINE_MAX);
-    begin(&t, now, r->event ? r->event : "malformed");
+    begin(w, &t, now, r->event ? r->event : "malformed");
     add_facts(&t, f, r);
-    sp_text_fmt(&t, ",\"us\":%lld", (long long)f->took_us);
+    SP_TEXT_LIT(&t, ",\"us\":");
+    sp_text_int(&t, f->took_us);
     finish(w, &t, now.mono_us);
 }
 

@@ -5,6 +5,7 @@
 #ifndef SP_DAEMON_RECORD_H
 #define SP_DAEMON_RECORD_H
 
+#include "daemon/tally.h"
 #include "kdc/kdc.h"
 
 #define RECORD_KINDS 64 /* (event, code) pairs that are counted apart; the rest counts together */
@@ -14,15 +15,19 @@
 struct record_kind {
     char event[16];
     int32_t code;
-    uint32_t seen, kept_back; /* in this second */
+    uint32_t name;            /* the same in all workers */
+    uint32_t seen, kept_back; /* in this second; seen by this worker */
 };
 
 struct record_writer {
     int fd; /* to the keeper */
     uint32_t worker;
-    uint32_t flood;           /* lines a second and kind; 0: no limit */
+    uint32_t flood; /* lines a second and kind, of all workers; 0: no limit */
+    struct tally *tally;
     uint64_t lost;            /* lines the keeper did not take */
     int64_t second, first_us; /* when the oldest waiting line was written */
+    int64_t stamp_s;          /* the second that `stamp` says */
+    char stamp[28];           /* "2026-11-21T14:05:01.123456Z" */
     struct record_kind kinds[RECORD_KINDS + 1];
     uint32_t kind_count;
     size_t n;

@@ -130,8 +130,10 @@ void serve_request(struct worker *w, enum door_service service, const struct kdc
     struct kdc_actions *did = &w->did;
 
     *out = (struct serve_answer){0};
+    if (req->door != KDC_UDP) /* there a batch settles; a change acknowledged before this came is seen */
+        lmdb_settle(w->store);
     (kpasswd ? kdc_kpasswd_step : kdc_step)(&w->kdc, env, req, &w->mem, did);
-    facts.source = req->source.text;
+    facts.source = source_text(req);
     facts.took_us = admin_env().mono_us - env.mono_us;
     count_activity(w, &did->record, env);
     if (did->has_change) {

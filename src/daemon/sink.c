@@ -24,8 +24,9 @@ bool sink_open(struct sink *s, const char *target, const char *dir, struct sp_er
     if (s->target != SINK_FILE)
         return true;
     open_file(s);
-    return s->fd >= 0 || sp_fail(e, errno == EACCES ? SP_EREFUSED : SP_EBACKEND, errno, "%.100s: %s", s->path,
-                                 strerror(errno));
+    if (s->fd < 0 && errno == EACCES)
+        return sp_fail(e, SP_EREFUSED, ADMIN_NOT_PERMITTED, "%.100s: %s", s->path, strerror(errno));
+    return s->fd >= 0 || sp_fail(e, SP_EBACKEND, 0, "%.100s: %s", s->path, strerror(errno));
 }
 
 void sink_close(struct sink *s)

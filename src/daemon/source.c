@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who asks (decision 6): an IPv4 address, an IPv6 /64, a uid. Loopback is one source. */
+/* Who asks (decisions 6 and 59): an IPv4 address, an IPv6 /64, a uid. What of loopback has no known owner is
+ * one source. */
 #include <stdio.h>
 
 #include "daemon/worker.h"
@@ -28,4 +29,47 @@ void source_of_uid(uint32_t uid, struct kdc_source *out)
     memcpy(out->id + 1, &uid, sizeof uid);
     out->loopback = true;
     out->console = uid == 0;
+}
+
+static void find_ends(struct source_finder *f)
+{
+    f->peer.n = f->own.n = sizeof f->own.sa;
+    if (getpeername(f->stream_fd, (struct sockaddr *)&f->peer.sa, &f->peer.n) != 0 ||
+        getsockname(f->stream_fd, (struct sockaddr *)&f->own.sa, &f->own.n) != 0)
+        f->peer.sa.ss_family = AF_UNSPEC; /* the connection is gone */
+}
+
+static const struct kdc_source *look_closer(void *data)
+{
+    struct source_finder *f = data;
+    const struct net_flow flow = {f->stream_fd >= 0 ? SOCK_STREAM : SOCK_DGRAM, &f->peer, &f->own};
+    uint32_t uid;
+
+    if (f->asked)
+        return &f->found;
+    f->asked = true;
+    f->found = f->source;
+    if (f->stream_fd >= 0)
+        find_ends(f);
+    if (net_owner_find(&f->worker->owner, &flow, &uid)) {
+        source_of_uid(uid, &f->found);
+        f->found.console = false; /* that is a UNIX socket's alone */
+        f->known = true;
+        f->found_us = admin_env().mono_us;
+    }
+    return &f->found;
+}
+
+void source_look_closer(struct kdc_request *req, struct source_finder *f)
+{
+    f->source = req->source;
+    req->look_closer = look_closer;
+    req->door_data = f;
+}
+
+const char *source_text(const struct kdc_request *req)
+{
+    const struct source_finder *f = req->door_data;
+
+    return f && f->asked ? f->found.text : req->source.text;
 }

@@ -9,13 +9,15 @@
 #include <unistd.h>
 
 #include "daemon/worker.h"
+#include "net/pass.h"
 
 #define SOURCE_SLOTS 1024
 #define SCRATCH_MAX (KDC_MESSAGE_MAX + 4)
 
-struct stream_source { /* connections of one source */
+struct stream_source { /* this worker's connections of one source */
     struct stream_source *next;
     uint8_t id[24];
+    uint64_t name; /* in the tally */
     uint32_t count;
 };
 
@@ -32,15 +34,17 @@ struct stream {
     enum door_service service;
     uint8_t local_address[16];
     uint8_t local_address_n;
-    bool ended;    /* the peer sends no more */
-    bool closing;  /* nothing more is served; ends when all is written */
-    bool draining; /* our side is shut; closing with bytes unread would reset the connection and lose our
-                      answer */
+    bool identified; /* a loopback source was looked at more closely */
+    bool ended;      /* the peer sends no more */
+    bool closing;    /* nothing more is served; ends when all is written */
+    bool draining;   /* our side is shut; closing with bytes unread would reset the connection and lose our
+                        answer */
 };
 
 struct streams {
     struct stream *oldest, *newest;
     uint32_t count;
+    uint32_t epoch; /* of the tally, when our sources were counted into it */
     size_t stashed; /* bytes of half-read requests */
     uint64_t key;
     struct stream_source *sources[SOURCE_SLOTS];
@@ -74,11 +78,20 @@ static void append_stream(struct streams *all, struct stream *s)
     all->newest = s;
 }
 
+/* What the other workers may know. */
+static void publish(const struct worker *w)
+{
+    const struct streams *all = w->streams;
+
+    tally_set_streams(w->tally, w->setup->worker, all->count, all->oldest ? all->oldest->deadline_us : 0);
+}
+
 static void restart_clock(struct stream *s, int64_t mono_us)
 {
     s->deadline_us = mono_us + (int64_t)s->worker->config->config.tcp_idle_s * 1000000;
     unlink_stream(s->worker->streams, s);
     append_stream(s->worker->streams, s);
+    publish(s->worker);
 }
 
 static struct stream_source **slot_of(struct streams *all, const uint8_t id[24])
@@ -90,8 +103,23 @@ static struct stream_source **slot_of(struct streams *all, const uint8_t id[24])
     return &all->sources[(h >> 32) % SOURCE_SLOTS];
 }
 
-static struct stream_source *count_source(struct streams *all, const struct kdc_source *from)
+/* A worker ended, and all sources are counted anew. */
+static void count_again(struct worker *w)
 {
+    struct streams *all = w->streams;
+    uint32_t epoch = tally_epoch(w->tally);
+
+    if (epoch == all->epoch)
+        return;
+    all->epoch = epoch;
+    for (uint32_t i = 0; i < SOURCE_SLOTS; i++)
+        for (struct stream_source *s = all->sources[i]; s; s = s->next)
+            (void)tally_join(w->tally, s->name, s->count);
+}
+
+static struct stream_source *find_source(struct worker *w, const struct kdc_source *from)
+{
+    struct streams *all = w->streams;
     struct stream_source **at = slot_of(all, from->id), *s;
 
     for (s = *at; s && memcmp(s->id, from->id, sizeof s->id) != 0;)
@@ -101,23 +129,38 @@ static struct stream_source *count_source(struct streams *all, const struct kdc_
         if (!s)
             return NULL;
         memcpy(s->id, from->id, sizeof s->id);
+        s->name = tally_source(w->tally, s->id);
         s->next = *at;
         *at = s;
     }
-    s->count++;
     return s;
 }
 
-static void uncount_source(struct streams *all, struct stream_source *s)
+/* How many there are of that source, over all workers. */
+static uint32_t count_source(struct worker *w, struct stream_source *s)
+{
+    count_again(w);
+    s->count++;
+    return tally_join(w->tally, s->name, 1);
+}
+
+static void drop_source(struct streams *all, struct stream_source *s)
 {
     struct stream_source **at;
 
-    if (!s || --s->count > 0)
+    if (--s->count > 0)
         return;
     for (at = slot_of(all, s->id); *at != s;)
         at = &(*at)->next;
     *at = s->next;
     free(s);
+}
+
+static void uncount_source(struct worker *w, struct stream_source *s)
+{
+    count_again(w);
+    (void)tally_leave(w->tally, s->name, 0);
+    drop_source(w->streams, s);
 }
 
 static void close_stream(struct stream *s)
@@ -129,24 +172,33 @@ static void close_stream(struct stream *s)
     unlink_stream(all, s);
     all->count--;
     all->stashed -= s->in.max;
-    uncount_source(all, s->counted);
+    if (s->counted)
+        uncount_source(s->worker, s->counted);
     net_stash_free(&s->in);
     net_stash_free(&s->out);
     if (s->pending) {
         s->pending->stream = NULL;
         s->pending->gone = true;
     }
+    publish(s->worker);
     free(s);
 }
 
-/* The oldest of that source (NULL: of all) that no answer is being made for; false when there is none.
- * `spare` stays. */
-static bool evict(struct streams *all, const struct stream_source *of, const struct stream *spare)
+/* The oldest of that source (NULL: of all) that no answer is being made for. `spare` stays. */
+static struct stream *find_oldest(const struct streams *all, const struct stream_source *of,
+                                  const struct stream *spare)
 {
     struct stream *s = all->oldest;
 
     while (s && (s->pending || s == spare || (of && s->counted != of)))
         s = s->newer;
+    return s;
+}
+
+static bool evict(struct streams *all, const struct stream_source *of, const struct stream *spare)
+{
+    struct stream *s = find_oldest(all, of, spare);
+
     if (!s)
         return false;
     close_stream(s);
@@ -216,12 +268,19 @@ static bool serve_message(struct stream *s, struct sp_span message)
 {
     struct worker *w = s->worker;
     struct kdc_request req = {.bytes = message, .door = s->door, .source = s->source};
+    struct source_finder finder = {.worker = w, .stream_fd = s->watch.fd};
     struct serve_answer a;
     bool ok = true;
 
+    if (s->source.loopback && s->door == KDC_TCP && !s->identified)
+        source_look_closer(&req, &finder);
     memcpy(req.local_address, s->local_address, sizeof req.local_address);
     req.local_address_n = s->local_address_n;
     serve_request(w, s->service, &req, &a);
+    if (finder.asked) {
+        s->source = finder.found;
+        s->identified = true;
+    }
     if (a.pending) {
         a.pending->stream = s;
         s->pending = a.pending;
@@ -385,17 +444,60 @@ static bool identify(struct stream *s, const struct door *d, const struct net_ad
     return true;
 }
 
+static bool ask_others(struct worker *w, uint32_t whom, uint64_t source)
+{
+    struct channel_give_up m = {.type = CHANNEL_GIVE_UP, .worker = whom, .source = source};
+
+    return net_send_now(w->channel.fd, sp_span(&m, sizeof m));
+}
+
+/* Too many of one source: its oldest here goes, or the oldest of a worker that has one. */
+static void thin_source(struct worker *w, struct stream *s)
+{
+    uint32_t limit = w->config->config.tcp_per_source, count;
+
+    s->counted = find_source(w, &s->source);
+    if (!s->counted)
+        return;
+    count = count_source(w, s->counted);
+    if (limit && !s->source.console && count > limit && !evict(w->streams, s->counted, s))
+        (void)ask_others(w, TALLY_NOBODY, s->counted->name); /* or when the next one comes */
+}
+
 static void make_room(struct worker *w, struct stream *s)
 {
-    struct streams *all = w->streams;
-    const struct admin_config *c = &w->config->config;
+    uint32_t limit = w->config->config.tcp_max, whose;
 
     if (!s->source.loopback || s->door == KDC_UNIX)
-        s->counted = count_source(all, &s->source);
-    if (s->counted && !s->source.console && c->tcp_per_source && s->counted->count > c->tcp_per_source)
-        (void)evict(all, s->counted, s);
-    if (c->tcp_max && all->count > c->tcp_max)
-        (void)evict(all, NULL, s);
+        thin_source(w, s);
+    if (limit == 0 || tally_streams(w->tally) <= limit)
+        return;
+    whose = tally_oldest(w->tally);
+    if (whose == w->setup->worker || whose == TALLY_NOBODY || !ask_others(w, whose, 0))
+        (void)evict(w->streams, NULL, s);
+}
+
+static void give_up_source(struct worker *w, uint64_t source)
+{
+    struct streams *all = w->streams;
+    struct stream *s = all->oldest;
+
+    count_again(w);
+    while (s && (s->pending || !s->counted || s->counted->name != source))
+        s = s->newer;
+    if (!s || !tally_leave(w->tally, source, w->config->config.tcp_per_source))
+        return; /* or another worker was first */
+    drop_source(all, s->counted);
+    s->counted = NULL;
+    close_stream(s);
+}
+
+void streams_give_up(struct worker *w, uint64_t source)
+{
+    if (source)
+        give_up_source(w, source);
+    else if (tally_streams(w->tally) > w->config->config.tcp_max)
+        (void)evict(w->streams, NULL, NULL);
 }
 
 static void admit(struct door *d, int fd, const struct net_address *from)

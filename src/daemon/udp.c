@@ -8,10 +8,13 @@
 
 #include "daemon/worker.h"
 
+#define FINDERS 64u
+
 struct udp_batch {
     struct mmsghdr in[UDP_BATCH], out[UDP_BATCH];
     struct iovec in_part[UDP_BATCH], out_part[UDP_BATCH];
     struct net_address from[UDP_BATCH];
+    struct source_finder finders[FINDERS]; /* by port, for what came from loopback */
     _Alignas(struct cmsghdr) uint8_t control[UDP_BATCH][64];
     uint8_t in_buf[UDP_BATCH][UDP_MESSAGE_MAX]; /* touched as far as datagrams reach */
     uint8_t out_buf[UDP_BATCH][UDP_MESSAGE_MAX];
@@ -84,6 +87,21 @@ static void queue_reply(struct udp_batch *b, unsigned i, unsigned out, struct sp
     b->out[out].msg_hdr.msg_flags = 0;
 }
 
+/* What was found out holds for the next datagrams from the same address for a moment: too short for one user
+ * to close the socket and another to get the port, notice, and guess at the first one's cost. */
+static void prepare_finder(struct worker *w, const struct door *d, const struct net_address *from,
+                           struct kdc_request *req)
+{
+    struct source_finder *f = &w->udp->finders[net_port(from) % FINDERS];
+    struct net_address own = d->bound;
+
+    net_set_bytes(&own, sp_span(req->local_address, req->local_address_n));
+    if (!f->known || admin_env().mono_us - f->found_us >= SOURCE_KEPT_US ||
+        !net_same_address(&f->peer, from) || !net_same_address(&f->own, &own))
+        *f = (struct source_finder){.worker = w, .stream_fd = -1, .peer = *from, .own = own};
+    source_look_closer(req, f);
+}
+
 /* True when out_buf[out] was filled. */
 static bool serve_one(struct worker *w, struct door *d, unsigned i, unsigned out)
 {
@@ -99,6 +117,8 @@ static bool serve_one(struct worker *w, struct door *d, unsigned i, unsigned out
         return false;
     source_of_address(&b->from[i], &req.source);
     note_local(m, &req);
+    if (req.source.loopback)
+        prepare_finder(w, d, &b->from[i], &req);
     serve_request(w, d->info.service, &req, &a);
     if (a.pending)
         keep_route(a.pending, d->watch.fd, &b->from[i], m);
@@ -133,6 +153,7 @@ void udp_ready(struct net_watch *door, uint32_t events)
     (void)events;
     prepare(b);
     n = recvmmsg(door->fd, b->in, UDP_BATCH, MSG_DONTWAIT, NULL);
+    lmdb_settle(w->store); /* one state for these datagrams, and none from before they came */
     for (int i = 0; i < n; i++)
         if (serve_one(w, d, (unsigned)i, out))
             out++;

@@ -13,12 +13,16 @@
 #include "net/pass.h"
 #include "net/sandbox.h"
 
+#define FINISH_US 250000
+#define FINISH_PENDING_US 700000
+
 union message { /* anything the keeper says */
     enum channel_type type;
     struct channel_setup setup;
     struct channel_door door;
     struct channel_new_config config;
     struct channel_verdict verdict;
+    struct channel_give_up give_up;
 };
 
 /* The keeper is gone, or we cannot go on: it will hear why and start another. */
@@ -40,7 +44,8 @@ static void open_door(struct worker *w, const struct channel_door *info, int fd)
 
     if (!d || d->open || fd < 0)
         give_up("a door that cannot be opened");
-    *d = (struct door){.open = true, .info = *info, .worker = w};
+    *d = (struct door){.open = true, .info = *info, .worker = w, .bound.n = sizeof d->bound.sa};
+    (void)getsockname(fd, (struct sockaddr *)&d->bound.sa, &d->bound.n);
     d->watch = (struct net_watch){.fd = fd, .owner = d};
     d->watch.ready = info->kind == DOOR_UDP ? udp_ready : streams_accept;
     if (!net_loop_add(&w->loop, &d->watch, EPOLLIN | EPOLLEXCLUSIVE, &e))
@@ -90,6 +95,9 @@ static void hear(struct worker *w, const union message *m, int fd)
         return;
     case CHANNEL_VERDICT:
         serve_verdict(w, &m->verdict);
+        return;
+    case CHANNEL_GIVE_UP:
+        streams_give_up(w, m->give_up.source);
         return;
     case CHANNEL_STOP:
         w->stopping = true;
@@ -144,6 +152,9 @@ static void attach(struct worker *w, int fd)
     (void)close(fd);
     if (block == MAP_FAILED)
         give_up("cannot map the shared block");
+    if (w->setup->tally_at > n || n - w->setup->tally_at < tally_bytes())
+        give_up("the shared block is too short");
+    w->tally = (struct tally *)(void *)((uint8_t *)block + w->setup->tally_at);
     w->kdc.shared = kdc_shared_attach(block, n);
     if (!w->kdc.shared)
         give_up("the shared block is not one");
@@ -158,6 +169,12 @@ static void set_up(struct worker *w, const struct channel_setup *m, int fd)
     channel_link_config(&w->setup->config);
     w->config = &w->setup->config;
     attach(w, fd);
+}
+
+static void start_records(struct worker *w, int fd)
+{
+    record_init(&w->records, fd, w->setup->worker, w->config->config.log_flood);
+    w->records.tally = w->tally;
 }
 
 static void hear_beginning(struct worker *w)
@@ -175,7 +192,7 @@ static void hear_beginning(struct worker *w)
         else if (!w->setup)
             give_up("the keeper said something before the beginning");
         else if (type == CHANNEL_RECORDS)
-            record_init(&w->records, fd, w->setup->worker, w->config->config.log_flood);
+            start_records(w, fd);
         else if (type != CHANNEL_START)
             hear(w, m, fd);
     }
@@ -204,6 +221,9 @@ static void allocate(struct worker *w)
         give_up("no memory");
     if (!net_loop_init(&w->loop, &e))
         give_up(e.text);
+    w->kdc.crypto = crypto_new(&e);
+    if (!w->kdc.crypto)
+        give_up(e.text);
 }
 
 /* Everything that opens a file happens here; afterwards nothing can. */
@@ -211,12 +231,11 @@ static void open_store(struct worker *w)
 {
     struct sp_err e = {0};
 
-    w->kdc.crypto = crypto_new(&e);
-    if (w->kdc.crypto)
-        w->store = lmdb_open(w->setup->state, LMDB_READ, w->setup->master, w->kdc.crypto, w->rng, &e);
+    w->store = lmdb_open(w->setup->state, LMDB_READ, w->setup->master, w->kdc.crypto, w->rng, &e);
     sp_wipe(w->setup->master, sizeof w->setup->master);
     if (!w->store)
         give_up(e.text);
+    net_owner_open(&w->owner);
     w->kdc.accounts = lmdb_lookup(w->store);
     w->kdc.config = &w->config->config.kdc;
 }
@@ -270,12 +289,35 @@ static void tick(struct worker *w)
         send_activity(w);
 }
 
+static bool is_pending(const struct worker *w)
+{
+    for (uint32_t i = 0; i < PENDING_MAX; i++)
+        if (w->pending[i].used)
+            return true;
+    return false;
+}
+
+/* What had been received when the end was announced is answered; a password change that the keeper works on
+ * is waited for. A peer that goes on asking cannot hold us. */
+static void finish(struct worker *w)
+{
+    int64_t now = admin_env().mono_us, until = now + FINISH_US, last = now + FINISH_PENDING_US;
+    int got = 1;
+
+    while ((got > 0 && now < until) || (is_pending(w) && now < last)) {
+        got = net_loop_turn(&w->loop, is_pending(w) ? 10 : 0);
+        record_tick(&w->records, admin_env());
+        now = admin_env().mono_us;
+    }
+}
+
 static void run(struct worker *w)
 {
     while (!w->stopping) {
-        net_loop_turn(&w->loop, time_out_ms(w, admin_env().mono_us));
+        (void)net_loop_turn(&w->loop, time_out_ms(w, admin_env().mono_us));
         tick(w);
     }
+    finish(w);
     record_flush(&w->records);
     if (w->activity.count)
         send_activity(w);

@@ -10,6 +10,7 @@
 #include "net/framing.h"
 #include "net/listen.h"
 #include "net/loop.h"
+#include "net/owner.h"
 
 #define DOORS_MAX (4 * ADMIN_LISTEN_MAX + 1)
 #define PENDING_MAX 64 /* password changes under way, per worker */
@@ -22,6 +23,7 @@ struct worker;
 struct door {
     bool open;
     struct channel_door info;
+    struct net_address bound;
     struct net_watch watch;
     struct worker *worker;
 };
@@ -50,10 +52,12 @@ struct worker {
     struct channel_config *config; /* in force; replaced as a whole between steps */
     struct kdc kdc;
     struct sp_rng *rng;
+    struct net_owner owner;
     struct lmdb_store *store;
     struct sp_arena mem;
     struct kdc_actions
         did; /* of the request at hand: an error reply lies inside, so it outlives serve_request */
+    struct tally *tally; /* of all workers together */
     struct record_writer records;
     struct activity activity;
     int64_t activity_due_us;
@@ -90,11 +94,30 @@ void udp_answer_later(const struct pending_change *p, struct sp_span reply);
 struct streams *streams_new(struct sp_rng *rng);
 void streams_accept(struct net_watch *door, uint32_t events);
 void streams_expire(struct worker *w, int64_t mono_us);
+/* Another worker asks: the oldest of a source (0: of all), if there still are too many. */
+void streams_give_up(struct worker *w, uint64_t source);
 int64_t streams_due_us(const struct worker *w, int64_t mono_us); /* -1: nothing waits */
 void stream_answer_later(struct stream *s, struct sp_span reply);
 
 /* ---- source.c ---- */
 void source_of_address(const struct net_address *a, struct kdc_source *out);
 void source_of_uid(uint32_t uid, struct kdc_source *out);
+/* On loopback the source is the uid that owns the client's socket (decision 59). The kernel is asked when a
+ * try is about to be counted: once for a connection, once in SOURCE_KEPT_US for datagrams from one address.
+ */
+#define SOURCE_KEPT_US 2000
+struct source_finder {
+    struct worker *worker;
+    int stream_fd;                /* -1: a datagram, and both addresses are there */
+    struct net_address peer, own; /* of a stream: filled when they are needed */
+    struct kdc_source source;     /* what the door saw */
+    bool asked, known;            /* known: found is a uid */
+    int64_t found_us;
+    struct kdc_source found;
+};
+/* For a request of a loopback source. */
+void source_look_closer(struct kdc_request *req, struct source_finder *f);
+/* For records: as exact as it is known by now. */
+const char *source_text(const struct kdc_request *req);
 
 #endif

@@ -35,12 +35,10 @@ static bool find_own(struct kdc_work *w, const struct krb_ticket *t, enum store_
 {
     int32_t code = kind == STORE_KRBTGT ? KDC_ERR_POLICY : KRB_AP_ERR_NOT_US;
     struct sp_err e = {0};
-    struct sp_span key;
 
     if (!krb_is_realm(&w->cf->realm, t->realm))
         return sp_fail(&w->e, SP_EREFUSED, code, "a ticket of another realm");
-    if (krb_name_key(&t->sname, &w->cf->realm, w->mem, &key, &e) &&
-        w->k->accounts->find(w->k->accounts, key, w->mem, a, &e) && a->kind == kind)
+    if (kdc_find_named(w, &t->sname, a, &e) && a->kind == kind)
         return true;
     if (e.kind != SP_OK && e.kind != SP_ENOTFOUND && e.kind != SP_EINPUT) {
         w->e = e;

@@ -8,7 +8,8 @@ struct as {
     struct sp_span lookup, salt; /* salt: by the realm's rule, whatever the account's is */
     int32_t etype;               /* first of our order that the request lists */
     struct krb_enc proof;
-    const struct store_key *key; /* that proved it; also the reply key */
+    const struct store_key *key;   /* that proved it; also the reply key */
+    const struct kdc_source *from; /* who pays for a wrong guess */
     struct kdc_guess guess;
 };
 
@@ -26,6 +27,8 @@ static bool check_request(struct kdc_work *w, struct as *a)
     for (size_t i = 0; i < sizeof refused; i++)
         if (kdc_option(w, refused[i]))
             return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_BADOPTION, "option %u in an AS request", refused[i]);
+    if (!kdc_check_padata(w))
+        return false;
     for (uint32_t i = 0; i < w->cf->enctype_count && a->etype == 0; i++)
         if (kdc_has_i32(&b->etypes, w->cf->enctypes[i]))
             a->etype = w->cf->enctypes[i];
@@ -35,22 +38,13 @@ static bool check_request(struct kdc_work *w, struct as *a)
     return kdc_check_times(w);
 }
 
-/* A look-up that costs what a successful one costs. */
-static void spend_lookup(struct kdc_work *w)
-{
-    struct store_account other = {0};
-    struct sp_err e = {0};
-
-    (void)w->k->accounts->find(w->k->accounts, w->service.lookup, w->mem, &other, &e);
-}
-
 static bool find_client(struct kdc_work *w, struct as *a)
 {
     struct krb_name *name = &w->m.body.cname;
     struct sp_err e = {0};
 
     if (!krb_name_key(name, &w->cf->realm, w->mem, &a->lookup, &e) ||
-        !kdc_salt_of(w->cf, w->k->crypto, name, w->mem, &a->salt, &e)) {
+        !kdc_salt_for(w->cf, w->k->crypto, name, a->lookup, w->mem, &a->salt, &e)) {
         if (e.kind == SP_EINPUT) /* no account can have such a name, so this tells nothing */
             return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_C_PRINCIPAL_UNKNOWN, "an impossible client name");
         w->e = e;
@@ -61,8 +55,6 @@ static bool find_client(struct kdc_work *w, struct as *a)
         w->e = e;
         return false;
     }
-    if (!a->known)
-        spend_lookup(w);
     if (w->client.kind != STORE_USER && w->client.kind != STORE_SERVICE)
         a->known = false;
     if (a->known)
@@ -133,29 +125,35 @@ static bool try_key(struct kdc_work *w, const struct sp_key *key, const struct k
     return crypto_decrypt(w->k->crypto, key, KU_PA_ENC_TS, enc->cipher, plain, n, &e);
 }
 
-/* Whatever fails costs two decryptions, one with a long-term key and one with a key made from the name;
- * unknown and throttled ones too. Only `allowed` with the account's own key can succeed. */
-static bool open_proof(struct kdc_work *w, struct as *a, bool allowed, uint8_t *plain, size_t *n)
-{
-    const struct store_key *spare;
-
-    if (allowed && a->key)
-        return try_key(w, &a->key->key, &a->proof, plain, n);
-    spare = store_find_key(&w->service, a->proof.etype, 0);
-    if (spare)
-        (void)try_key(w, &spare->key, &a->proof, plain, n);
-    return false;
-}
-
-static void spend_dummy(struct kdc_work *w, const struct as *a, uint8_t *plain)
+/* What a failed try costs beside: one key made from the name and then used once and, `instead` of the
+ * account's own key, another that the backend keeps as it keeps those of accounts. */
+static void spend_keys(struct kdc_work *w, const struct as *a, bool instead, uint8_t *plain)
 {
     struct sp_err e = {0};
     struct sp_key dummy;
     size_t n;
 
-    if (kdc_dummy_key(w->cf, w->k->crypto, a->proof.etype, a->lookup, &dummy, &e))
+    if (kdc_dummy_key(w->cf, w->k->crypto, a->proof.etype, a->lookup, &dummy, &e)) {
+        dummy.keep = true;
+        if (instead)
+            (void)try_key(w, &dummy, &a->proof, plain, &n);
+        dummy.keep = false;
+        dummy.b[0] ^= 1;
         (void)try_key(w, &dummy, &a->proof, plain, &n);
+    }
     sp_wipe(&dummy, sizeof dummy);
+}
+
+/* Whatever fails costs two decryptions, one with a key that may be kept and one with a key that is not;
+ * unknown and throttled ones too. Only `allowed` with the account's own key can succeed. */
+static bool open_proof(struct kdc_work *w, struct as *a, bool allowed, uint8_t *plain, size_t *n)
+{
+    bool own = allowed && a->key;
+
+    if (own && try_key(w, &a->key->key, &a->proof, plain, n))
+        return true;
+    spend_keys(w, a, !own, plain);
+    return false;
 }
 
 static bool check_stamp(struct kdc_work *w, struct as *a, struct sp_span plain)
@@ -192,10 +190,12 @@ static bool verify(struct kdc_work *w, struct as *a, const struct krb_pa *pa)
         return false;
     w->keep = true;
     a->key = a->known ? store_find_key(&w->client, a->proof.etype, 0) : NULL;
-    who = a->known ? w->client.id : kdc_guess_unknown(w->k->shared, a->lookup);
-    allowed = kdc_guess_reserve(w->k->shared, w->cf, w->env, &w->req->source, who, &a->guess);
+    who = kdc_guess_unknown(w->k->shared, a->lookup); /* asked for known ones too: it takes time */
+    if (a->known)
+        who = w->client.id;
+    a->from = w->req->look_closer ? w->req->look_closer(w->req->door_data) : &w->req->source;
+    allowed = kdc_guess_reserve(w->k->shared, w->cf, w->env, a->from, who, &a->guess);
     if (!open_proof(w, a, allowed, plain, &n)) {
-        spend_dummy(w, a, plain);
         w->out->record.failed = allowed;
         return !allowed   ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_THROTTLED, "too many failures; not verified")
                : a->known ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_PASSWORD, "wrong password or key")
@@ -329,7 +329,7 @@ bool kdc_as(struct kdc_work *w)
         return ask_for_proof(w, &a);
     ok = verify(w, &a, pa) && check_client(w) && kdc_check_service(w) && grant(w, &a);
     if (ok)
-        kdc_guess_success(w->k->shared, w->env, &w->req->source, &a.guess);
+        kdc_guess_success(w->k->shared, w->env, a.from, &a.guess);
     else if (w->proven)
         kdc_guess_give_back(w->k->shared, &a.guess);
     return ok;

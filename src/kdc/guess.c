@@ -33,11 +33,7 @@ static uint64_t tag_of(const uint8_t key[16], char what, uint64_t account, struc
 
 static uint64_t counter_key(const struct kdc_shared *s, char what, uint64_t account, struct sp_span who)
 {
-    struct kdc_hash h = kdc_shared_hash(s, SP_LIT("guess"));
-    uint8_t key[16];
-
-    memcpy(key, &h, 16);
-    return tag_of(key, what, account, who);
+    return tag_of(kdc_shared_secret(s), what, account, who);
 }
 
 static int64_t wait_s(uint32_t count, uint32_t free_count)

@@ -58,7 +58,13 @@ bool kdc_is_near(const struct kdc_source *s); /* loopback or a UNIX socket */
 struct sp_span kdc_make_error(struct kdc_work *w, int32_t code, bool terse);
 struct sp_span kdc_text_of(struct kdc_work *w, const struct krb_name *name, struct sp_span realm);
 
+/* own.c */
+/* The service of that name; krbtgt and kadmin/changepw from memory while the store is unchanged. */
+SP_MUST bool kdc_find_named(struct kdc_work *w, const struct krb_name *name, struct store_account *a,
+                            struct sp_err *e);
+
 /* rules.c: what both exchanges ask of a request body */
+SP_MUST bool kdc_check_padata(struct kdc_work *w);
 SP_MUST bool kdc_check_realm(struct kdc_work *w);
 SP_MUST bool kdc_find_service(struct kdc_work *w);
 SP_MUST bool kdc_check_service(struct kdc_work *w);
@@ -110,6 +116,10 @@ SP_MUST bool kdc_as(struct kdc_work *w);
 SP_MUST bool kdc_tgs(struct kdc_work *w);
 
 /* keys.c */
+/* kdc_salt_of for a name whose look-up key is at hand. */
+SP_MUST bool kdc_salt_for(const struct kdc_config *config, struct crypto *c, const struct krb_name *name,
+                          struct sp_span lookup, struct sp_arena *mem, struct sp_span *salt,
+                          struct sp_err *e);
 /* What an account of that name would have as key: from the keyed hash of its name. */
 SP_MUST bool kdc_dummy_key(const struct kdc_config *config, struct crypto *c, int32_t etype,
                            struct sp_span lookup, struct sp_key *out, struct sp_err *e);

@@ -67,13 +67,32 @@ void kdc_shared_unlock(struct kdc_shared *s, uint64_t account_id);
 /* Sources with a success in the last 30 days, to be carried over a restart: opaque bytes. */
 size_t kdc_shared_save(const struct kdc_shared *s, uint8_t *out, size_t cap);
 void kdc_shared_load(struct kdc_shared *s, struct sp_span saved);
+/* The replay windows, likewise: hashes, and the secret they are made with. Loaded before the first request;
+ * what has expired by the wall clock in between is left out. */
+size_t kdc_shared_save_replays(const struct kdc_shared *s, struct sp_env env, uint8_t *out, size_t cap);
+void kdc_shared_load_replays(struct kdc_shared *s, struct sp_env env, struct sp_span saved);
 
-struct kdc {
-    const struct kdc_config *config; /* may be exchanged between steps (reload) */
+/* krbtgt and kadmin/changepw, which nearly every request asks for, as they are at one version of the store:
+ * whatever is written there ends it. */
+enum kdc_own_name { KDC_OWN_TGS, KDC_OWN_CHANGEPW, KDC_OWN_NAMES };
+#define KDC_OWN_ROOM 16384
+struct kdc_own {
+    uint64_t version; /* 0: nothing is remembered */
+    struct sp_arena mem;
+    bool known[KDC_OWN_NAMES];
+    struct store_account account[KDC_OWN_NAMES];
+    _Alignas(16) uint8_t room[KDC_OWN_ROOM];
+};
+
+struct kdc {                         /* stays where it is once it was used */
+    const struct kdc_config *config; /* may be exchanged between steps (reload); the realm's name stays */
     struct store_lookup *accounts;
     struct crypto *crypto;
     struct kdc_shared *shared;
+    struct kdc_own own; /* zero at first; holds keys */
 };
+/* Wipes what is remembered of the store; before `accounts` is exchanged or the struct goes. */
+void kdc_forget_own(struct kdc *k);
 
 /* ---- what a step says ---- */
 struct kdc_record {    /* one decision; the daemon writes it as a JSON line. Spans live in the arena */
@@ -115,6 +134,10 @@ struct kdc_request {
     uint8_t local_address[16]; /* the address it arrived at, for KRB-PRIV; n 0 on UNIX sockets */
     uint8_t local_address_n;
     uint32_t udp_reply_max; /* larger replies become KRB_ERR_RESPONSE_TOO_BIG on UDP; 0: 4096 */
+    /* Who asks, more exactly than `source` says (decision 59), where finding out has a price: called once,
+     * before a try is counted. NULL: `source` is all there is. The answer lives as long as the request. */
+    const struct kdc_source *(*look_closer)(void *door);
+    void *door_data;
 };
 
 #define KDC_RESERVE 1024 /* an error reply must be possible when the arena is used up */

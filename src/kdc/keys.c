@@ -33,22 +33,24 @@ static bool random_salt(const struct kdc_config *config, struct crypto *c, struc
     return true;
 }
 
+bool kdc_salt_for(const struct kdc_config *config, struct crypto *c, const struct krb_name *name,
+                  struct sp_span lookup, struct sp_arena *mem, struct sp_span *salt, struct sp_err *e)
+{
+    struct sp_span one;
+    struct krb_name plain = krb_without_realm(name, &config->realm, &one);
+
+    if (config->salt == KDC_SALT_RANDOM)
+        return random_salt(config, c, lookup, mem, salt, e);
+    return krb_default_salt(config->realm.name, &plain, mem, salt, e);
+}
+
 bool kdc_salt_of(const struct kdc_config *config, struct crypto *c, const struct krb_name *name,
                  struct sp_arena *mem, struct sp_span *salt, struct sp_err *e)
 {
-    struct krb_name plain = *name;
-    struct sp_span lookup, none;
+    struct sp_span lookup;
 
-    if (!krb_name_key(name, &config->realm, mem, &lookup, e))
-        return false;
-    if (config->salt == KDC_SALT_RANDOM)
-        return random_salt(config, c, lookup, mem, salt, e);
-    /* alice@REALM in one component is alice; the look-up key has lost the suffix. Service names are
-     * lower-case there and keep their own spelling. */
-    if (name->parts.count == 1 && !krb_is_service_name(name) &&
-        !krb_parse_name(lookup, mem, &plain, &none, e))
-        return false;
-    return krb_default_salt(config->realm.name, &plain, mem, salt, e);
+    return krb_name_key(name, &config->realm, mem, &lookup, e) &&
+           kdc_salt_for(config, c, name, lookup, mem, salt, e);
 }
 
 bool kdc_dummy_key(const struct kdc_config *config, struct crypto *c, int32_t etype, struct sp_span lookup,

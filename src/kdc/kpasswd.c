@@ -216,6 +216,8 @@ static struct verdict find_target(struct kdc_work *w, const struct kdc_presented
         bool found = krb_name_key(&m->targname, &w->cf->realm, w->mem, &key, &e) &&
                      w->k->accounts->find(w->k->accounts, key, w->mem, target, &e);
 
+        if (!found && e.kind != SP_ENOTFOUND && e.kind != SP_EINPUT) /* our trouble */
+            return (struct verdict){R_HARDERROR, "The account could not be read."};
         if ((!found || target->id != p->owner.id) && !(p->owner.flags & STORE_ADMIN))
             return (struct verdict){R_ACCESSDENIED,
                                     "Only an administrator may set the password of another account."};

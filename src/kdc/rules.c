@@ -18,6 +18,14 @@ const struct krb_pa *kdc_find_pa(const struct krb_padata *pa, int32_t type)
     return NULL;
 }
 
+/* Decision 56: what is unknown is ignored, but a ticket for another user must not look granted. */
+bool kdc_check_padata(struct kdc_work *w)
+{
+    if (kdc_find_pa(&w->m.padata, PA_FOR_USER) || kdc_find_pa(&w->m.padata, PA_S4U_X509_USER))
+        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_BADOPTION, "a ticket for another user (S4U)");
+    return true;
+}
+
 /* Decision 50: an alias of the realm is answered under the real name to those who can take it. */
 bool kdc_check_realm(struct kdc_work *w)
 {
@@ -59,7 +67,6 @@ static bool name_of_tgs(struct kdc_work *w)
 bool kdc_find_service(struct kdc_work *w)
 {
     struct krb_req_body *b = &w->m.body;
-    struct sp_span key;
     struct sp_err e = {0};
 
     if (!KRB_HAS(b, 3) || b->sname.parts.count == 0)
@@ -68,8 +75,7 @@ bool kdc_find_service(struct kdc_work *w)
     w->err_sname = &b->sname;
     if (!name_of_tgs(w))
         return false;
-    if (krb_name_key(&w->sname, &w->cf->realm, w->mem, &key, &e) &&
-        w->k->accounts->find(w->k->accounts, key, w->mem, &w->service, &e)) {
+    if (kdc_find_named(w, &w->sname, &w->service, &e)) {
         if (w->service.kind != STORE_USER)
             return true;
         return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_S_PRINCIPAL_UNKNOWN, "the service named is a user");

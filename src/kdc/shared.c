@@ -42,20 +42,31 @@ static uint64_t rotl(uint64_t x, unsigned n)
     return (x << n) | (x >> (64 - n));
 }
 
-static void rounds(uint64_t v[4], int n)
+struct sip {
+    uint64_t a, b, c, d;
+};
+
+static inline struct sip mixed(struct sip v)
 {
-    for (; n > 0; n--) {
-        v[0] += v[1];
-        v[2] += v[3];
-        v[1] = rotl(v[1], 13) ^ v[0];
-        v[3] = rotl(v[3], 16) ^ v[2];
-        v[0] = rotl(v[0], 32);
-        v[2] += v[1];
-        v[0] += v[3];
-        v[1] = rotl(v[1], 17) ^ v[2];
-        v[3] = rotl(v[3], 21) ^ v[0];
-        v[2] = rotl(v[2], 32);
-    }
+    v.a += v.b;
+    v.c += v.d;
+    v.b = rotl(v.b, 13) ^ v.a;
+    v.d = rotl(v.d, 16) ^ v.c;
+    v.a = rotl(v.a, 32);
+    v.c += v.b;
+    v.a += v.d;
+    v.b = rotl(v.b, 17) ^ v.c;
+    v.d = rotl(v.d, 21) ^ v.a;
+    v.c = rotl(v.c, 32);
+    return v;
+}
+
+static inline struct sip absorbed(struct sip v, uint64_t m)
+{
+    v.d ^= m;
+    v = mixed(mixed(v));
+    v.a ^= m;
+    return v;
 }
 
 static uint64_t le64(const uint8_t *p, size_t n)
@@ -72,29 +83,27 @@ static uint64_t le64(const uint8_t *p, size_t n)
 
 struct kdc_hash kdc_hash128(const uint8_t key[16], struct sp_span data)
 {
-    uint64_t k0 = le64(key, 8), k1 = le64(key + 8, 8), m;
-    uint64_t v[4] = {k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du ^ 0xee, k0 ^ 0x6c7967656e657261u,
-                     k1 ^ 0x7465646279746573u};
+    uint64_t k0 = le64(key, 8), k1 = le64(key + 8, 8);
+    struct sip v = {k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du ^ 0xee, k0 ^ 0x6c7967656e657261u,
+                    k1 ^ 0x7465646279746573u};
     struct kdc_hash h;
     size_t i;
 
-    for (i = 0; data.n - i >= 8; i += 8) {
-        m = le64(data.p + i, 8);
-        v[3] ^= m;
-        rounds(v, 2);
-        v[0] ^= m;
-    }
-    m = (uint64_t)data.n << 56 | (data.n > i ? le64(data.p + i, data.n - i) : 0);
-    v[3] ^= m;
-    rounds(v, 2);
-    v[0] ^= m;
-    v[2] ^= 0xee;
-    rounds(v, 4);
-    h.a = v[0] ^ v[1] ^ v[2] ^ v[3];
-    v[1] ^= 0xdd;
-    rounds(v, 4);
-    h.b = v[0] ^ v[1] ^ v[2] ^ v[3];
+    for (i = 0; data.n - i >= 8; i += 8)
+        v = absorbed(v, le64(data.p + i, 8));
+    v = absorbed(v, (uint64_t)data.n << 56 | (data.n > i ? le64(data.p + i, data.n - i) : 0));
+    v.c ^= 0xee;
+    v = mixed(mixed(mixed(mixed(v))));
+    h.a = v.a ^ v.b ^ v.c ^ v.d;
+    v.b ^= 0xdd;
+    v = mixed(mixed(mixed(mixed(v))));
+    h.b = v.a ^ v.b ^ v.c ^ v.d;
     return h;
+}
+
+const uint8_t *kdc_shared_secret(const struct kdc_shared *s)
+{
+    return s->secret;
 }
 
 struct kdc_hash kdc_shared_hash(const struct kdc_shared *s, struct sp_span data)
@@ -256,12 +265,17 @@ static struct kdc_slot *oldest(struct kdc_bucket *b)
     return best;
 }
 
+static struct kdc_table replay_table(const struct kdc_shared *s)
+{
+    return table_at(s, 2 * (size_t)s->guess, s->replay);
+}
+
 enum kdc_replay kdc_replay_note(struct kdc_shared *s, int64_t mono_us, int32_t life_s, struct sp_span proof,
                                 struct kdc_hash request)
 {
     struct kdc_hash h = kdc_shared_hash(s, proof);
     uint64_t key = h.a ? h.a : 1, now = (uint64_t)mono_us;
-    struct kdc_bucket *b = kdc_bucket_lock(table_at(s, 2 * (size_t)s->guess, s->replay), key);
+    struct kdc_bucket *b = kdc_bucket_lock(replay_table(s), key);
     struct kdc_slot *slot = kdc_bucket_find(b, key);
     enum kdc_replay verdict = KDC_NEW;
 
@@ -377,4 +391,75 @@ void kdc_shared_load(struct kdc_shared *s, struct sp_span saved)
             };
         kdc_bucket_unlock(b);
     }
+}
+
+/* ---- replay windows over a restart: magic, secret, then (key, proof, request, end by the wall clock) ----
+ */
+
+#define REPLAYS_MAGIC 0x53504b4443523101u
+#define REPLAYS_HEAD 24
+#define REPLAY_BYTES 32
+#define REPLAY_LIFE_MAX_US (INT64_C(86400) * 1000000) /* whatever a clock that was set says */
+
+static size_t put_replays(const struct kdc_bucket *b, struct sp_env env, uint8_t *out, size_t cap)
+{
+    size_t n = 0;
+
+    for (int j = 0; j < KDC_BUCKET_SLOTS && cap - n >= REPLAY_BYTES; j++) {
+        const struct kdc_slot *slot = &b->slot[j];
+
+        if (slot->key == 0 || (int64_t)slot->v[2] <= env.mono_us)
+            continue;
+        put64(out + n, slot->key);
+        put64(out + n + 8, slot->v[0]);
+        put64(out + n + 16, slot->v[1]);
+        put64(out + n + 24, (uint64_t)((int64_t)slot->v[2] - env.mono_us + env.wall_us));
+        n += REPLAY_BYTES;
+    }
+    return n;
+}
+
+size_t kdc_shared_save_replays(const struct kdc_shared *s, struct sp_env env, uint8_t *out, size_t cap)
+{
+    struct kdc_table t = replay_table(s);
+    size_t n = REPLAYS_HEAD;
+
+    if (cap < n)
+        return 0;
+    put64(out, REPLAYS_MAGIC);
+    memcpy(out + 8, s->secret, sizeof s->secret);
+    for (uint64_t i = 0; i <= t.mask; i++) {
+        struct kdc_bucket *b = kdc_bucket_lock(t, i << 32);
+
+        n += put_replays(b, env, out + n, cap - n);
+        kdc_bucket_unlock(b);
+    }
+    return n;
+}
+
+static void load_replay(struct kdc_shared *s, struct sp_env env, const uint8_t *p)
+{
+    uint64_t key = le64(p, 8);
+    int64_t left_us = (int64_t)(le64(p + 24, 8) - (uint64_t)env.wall_us);
+    struct kdc_bucket *b;
+
+    if (key == 0 || left_us <= 0)
+        return;
+    if (left_us > REPLAY_LIFE_MAX_US)
+        left_us = REPLAY_LIFE_MAX_US;
+    b = kdc_bucket_lock(replay_table(s), key);
+    *oldest(b) = (struct kdc_slot){
+        key, {le64(p + 8, 8), le64(p + 16, 8), (uint64_t)(env.mono_us + left_us)}
+    };
+    kdc_bucket_unlock(b);
+}
+
+void kdc_shared_load_replays(struct kdc_shared *s, struct sp_env env, struct sp_span saved)
+{
+    if (saved.n < REPLAYS_HEAD || (saved.n - REPLAYS_HEAD) % REPLAY_BYTES != 0 ||
+        le64(saved.p, 8) != REPLAYS_MAGIC)
+        return;
+    memcpy(s->secret, saved.p + 8, sizeof s->secret);
+    for (size_t i = REPLAYS_HEAD; i < saved.n; i += REPLAY_BYTES)
+        load_replay(s, env, saved.p + i);
 }

@@ -10,6 +10,7 @@ struct kdc_hash {
 };
 /* SipHash-2-4 with 128 bits of output: keyed, so that outsiders cannot choose slots or make collisions. */
 struct kdc_hash kdc_hash128(const uint8_t key[16], struct sp_span data);
+const uint8_t *kdc_shared_secret(const struct kdc_shared *s);
 struct kdc_hash kdc_shared_hash(const struct kdc_shared *s, struct sp_span data);
 
 /* ---- replay windows ---- */

@@ -14,9 +14,7 @@ static bool check_options(struct kdc_work *w)
     for (size_t i = 0; i < sizeof refused; i++)
         if (kdc_option(w, refused[i]))
             return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_BADOPTION, "option %u in a TGS request", refused[i]);
-    if (kdc_find_pa(&w->m.padata, PA_FOR_USER) || kdc_find_pa(&w->m.padata, PA_S4U_X509_USER))
-        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_BADOPTION, "a ticket for another user (S4U)");
-    return true;
+    return kdc_check_padata(w);
 }
 
 /* RFC 4120 3.3.2: the checksum over the body must be keyed. */

@@ -167,6 +167,10 @@ bool kdc_get_account(struct kdc_work *w, const struct krb_authdata *ad, uint64_t
             krb_get(KRB_AUTHDATA, ad->v[i].data, KRB_STRICT, w->mem, &inner, &e) &&
             account_in(&inner, id, generation))
             return true;
+        if (e.kind == SP_ENOMEM) { /* our trouble; must not be told as a ticket without an account */
+            w->e = e;
+            return false;
+        }
     }
     return false;
 }

@@ -340,7 +340,7 @@ struct krb_typed_data {
     uint32_t count;
 };
 
-struct krb_client_canonicalized { /* PA-ClientCanonicalized, RFC 6806 13 */
+struct krb_client_canonicalized { /* PA-ClientCanonicalized, of the drafts that became RFC 6806 */
     struct krb_name requested, mapped;
     struct sp_span names_raw; /* set on reading: PA-ClientCanonicalizedNames, for the checksum */
     struct krb_checksum cksum;

@@ -95,25 +95,8 @@ fail:
 /* ---- name to text ---- */
 
 /* The letter behind the backslash, for what cannot stand for itself; 0 for everything else. */
-static char escape_of(uint8_t c)
-{
-    switch (c) {
-    case '/':
-    case '@':
-    case '\\':
-        return (char)c;
-    case '\n':
-        return 'n';
-    case '\t':
-        return 't';
-    case '\b':
-        return 'b';
-    case 0:
-        return '0';
-    default:
-        return 0;
-    }
-}
+static const char escapes[256] = {
+    ['/'] = '/', ['@'] = '@', ['\\'] = '\\', ['\n'] = 'n', ['\t'] = 't', ['\b'] = 'b', [0] = '0'};
 
 /* In runs: nearly every name is one, and this is on the path of every request. */
 static void text_part(struct sp_text *to, struct sp_span part)
@@ -123,12 +106,10 @@ static void text_part(struct sp_text *to, struct sp_span part)
     /* The analyzer loses the count of krb_name_key's copy. */
     /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     for (size_t i = 0; i < part.n; i++) {
-        char two[2] = {'\\', escape_of(part.p[i])};
-
-        if (!two[1])
+        if (!escapes[part.p[i]])
             continue;
         sp_text_add(to, sp_span(part.p + from, i - from));
-        sp_text_add(to, sp_span(two, 2));
+        sp_text_add(to, sp_span((const char[]){'\\', escapes[part.p[i]]}, 2));
         from = i + 1;
     }
     if (from < part.n)
@@ -210,14 +191,11 @@ bool krb_is_changepw_name(const struct krb_name *name)
 
 static bool check_part(struct sp_span part, struct sp_err *e)
 {
-    bool control = false;
-
-    for (size_t i = 0; i < part.n; i++)
-        control = control || part.p[i] < 0x20 || part.p[i] == 0x7f;
     if (part.n == 0)
         return sp_fail(e, SP_EINPUT, 0, "a name with an empty component");
-    if (control)
-        return sp_fail(e, SP_EINPUT, 0, "a name with a control byte");
+    for (size_t i = 0; i < part.n; i++)
+        if (part.p[i] < 0x20 || part.p[i] == 0x7f)
+            return sp_fail(e, SP_EINPUT, 0, "a name with a control byte");
     return sp_is_utf8(part) || sp_fail(e, SP_EINPUT, 0, "a name that is not UTF-8");
 }
 
@@ -234,21 +212,29 @@ static struct sp_span without_realm(struct sp_span part, const struct krb_realm 
     return sp_span(part.p, n - 1);
 }
 
+struct krb_name krb_without_realm(const struct krb_name *name, const struct krb_realm *realm,
+                                  struct sp_span *room)
+{
+    struct krb_name n = *name;
+
+    if (n.parts.count == 1) {
+        *room = without_realm(n.parts.v[0], realm);
+        n.parts.v = room;
+    }
+    return n;
+}
+
 /* The buffer holds what is allowed; the text being cut means that it was longer. */
 bool krb_name_key(const struct krb_name *name, const struct krb_realm *realm, struct sp_arena *mem,
                   struct sp_span *key, struct sp_err *e)
 {
     char buf[KRB_NAME_TEXT_MAX + 1];
     struct sp_text t = sp_text(buf, sizeof buf);
-    struct krb_name n = *name;
     struct sp_span one, k;
+    struct krb_name n = krb_without_realm(name, realm, &one);
 
     if (n.parts.count == 0)
         return sp_fail(e, SP_EINPUT, 0, "a name without components");
-    if (n.parts.count == 1) {
-        one = without_realm(n.parts.v[0], realm);
-        n.parts.v = &one;
-    }
     for (uint32_t i = 0; i < n.parts.count; i++) {
         if (!check_part(n.parts.v[i], e))
             return false;
@@ -256,7 +242,7 @@ bool krb_name_key(const struct krb_name *name, const struct krb_realm *realm, st
     krb_text_name(&t, &n);
     if (t.cut)
         return sp_fail(e, SP_EINPUT, 0, "a name of more than %d bytes", KRB_NAME_TEXT_MAX);
-    for (size_t i = 0; krb_is_service_name(&n) && i < t.n; i++)
+    for (size_t i = 0, lower_n = krb_is_service_name(&n) ? t.n : 0; i < lower_n; i++)
         buf[i] = (char)(buf[i] >= 'A' && buf[i] <= 'Z' ? buf[i] | 0x20 : buf[i]);
     k = sp_dup(mem, sp_span(buf, t.n), e);
     if (!k.p)

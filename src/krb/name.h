@@ -38,6 +38,10 @@ struct krb_realm {
 SP_MUST bool krb_name_key(const struct krb_name *name, const struct krb_realm *realm, struct sp_arena *mem,
                           struct sp_span *key, struct sp_err *e);
 
+/* The name without such a suffix, in its own spelling; *room holds the one component of what is returned. */
+struct krb_name krb_without_realm(const struct krb_name *name, const struct krb_realm *realm,
+                                  struct sp_span *room);
+
 /* Exactly the realm's name; and: any name under which the realm may be asked for (the name without case, an
  * alias, "", "."). */
 bool krb_is_realm(const struct krb_realm *r, struct sp_span asked);

@@ -108,11 +108,16 @@ void net_text_address(const struct net_address *a, char out[NET_ADDRESS_TEXT])
 
 bool net_same_address(const struct net_address *a, const struct net_address *b)
 {
-    char ta[NET_ADDRESS_TEXT], tb[NET_ADDRESS_TEXT];
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)&a->sa,
+                              *b6 = (const struct sockaddr_in6 *)&b->sa;
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)&a->sa,
+                             *b4 = (const struct sockaddr_in *)&b->sa;
 
-    net_text_address(a, ta);
-    net_text_address(b, tb);
-    return a->sa.ss_family == b->sa.ss_family && strcmp(ta, tb) == 0;
+    if (a->sa.ss_family != b->sa.ss_family || !sp_same(net_address_bytes(a), net_address_bytes(b)))
+        return false;
+    if (a->sa.ss_family == AF_INET6)
+        return a6->sin6_port == b6->sin6_port && a6->sin6_scope_id == b6->sin6_scope_id;
+    return a->sa.ss_family == AF_INET && a4->sin_port == b4->sin_port;
 }
 
 bool net_is_loopback(const struct net_address *a)
@@ -130,4 +135,18 @@ struct sp_span net_address_bytes(const struct net_address *a)
     if (a->sa.ss_family == AF_INET6)
         return sp_span(&((const struct sockaddr_in6 *)&a->sa)->sin6_addr, 16);
     return (struct sp_span){0};
+}
+
+void net_set_bytes(struct net_address *a, struct sp_span ip)
+{
+    if (a->sa.ss_family == AF_INET && ip.n == 4)
+        memcpy(&((struct sockaddr_in *)&a->sa)->sin_addr, ip.p, 4);
+    else if (a->sa.ss_family == AF_INET6 && ip.n == 16)
+        memcpy(&((struct sockaddr_in6 *)&a->sa)->sin6_addr, ip.p, 16);
+}
+
+uint16_t net_port(const struct net_address *a)
+{
+    return ntohs(a->sa.ss_family == AF_INET ? ((const struct sockaddr_in *)&a->sa)->sin_port
+                                            : ((const struct sockaddr_in6 *)&a->sa)->sin6_port);
 }

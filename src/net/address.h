@@ -27,5 +27,9 @@ bool net_same_address(const struct net_address *a, const struct net_address *b);
 bool net_is_loopback(const struct net_address *a);
 /* The bytes of the IP address: 4 or 16; empty for other families. Points into a. */
 struct sp_span net_address_bytes(const struct net_address *a);
+/* In the host's order; of IP addresses only. */
+uint16_t net_port(const struct net_address *a);
+/* The same port at another IP address; does nothing when the family is another one. */
+void net_set_bytes(struct net_address *a, struct sp_span ip);
 
 #endif

@@ -26,7 +26,11 @@ static int failed(int fd, const char *what, const char *where, struct sp_err *e)
         (void)close(fd);
     (void)sp_fail(e, why == EACCES || why == EPERM ? SP_EREFUSED : SP_EBACKEND, why == EPERM ? EACCES : why,
                   "%s %s: %s%s", what, where, strerror(why),
-                  why == EACCES ? " (ports below 1024 need CAP_NET_BIND_SERVICE)" : "");
+                  why == EACCES ? " (ports below 1024 need CAP_NET_BIND_SERVICE)"
+                  : why == EADDRINUSE
+                      ? "; another program has it (`ss -lntup` shows which): end that one, or listen "
+                        "elsewhere"
+                      : "");
     return -1;
 }
 

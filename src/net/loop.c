@@ -46,8 +46,10 @@ void net_loop_remove(struct net_loop *l, struct net_watch *w)
             l->got[i].data.ptr = NULL;
 }
 
-void net_loop_turn(struct net_loop *l, int timeout_ms)
+int net_loop_turn(struct net_loop *l, int timeout_ms)
 {
+    int count;
+
     l->got_count = epoll_wait(l->epoll_fd, l->got, sizeof l->got / sizeof *l->got, timeout_ms);
     for (l->got_at = 0; l->got_at < l->got_count;) {
         struct epoll_event *ev = &l->got[l->got_at++];
@@ -55,5 +57,7 @@ void net_loop_turn(struct net_loop *l, int timeout_ms)
         if (w)
             w->ready(w, ev->events);
     }
+    count = l->got_count;
     l->got_at = l->got_count = 0;
+    return count;
 }

@@ -33,7 +33,8 @@ void net_loop_change(struct net_loop *l, struct net_watch *w, uint32_t events);
 /* Also forgets events of w that were reported and not handled yet, so w's memory may be used again. Before
  * close(w->fd). */
 void net_loop_remove(struct net_loop *l, struct net_watch *w);
-/* Waits once (timeout_ms -1: for ever) and calls everything that is ready. */
-void net_loop_turn(struct net_loop *l, int timeout_ms);
+/* Waits once (timeout_ms -1: for ever) and calls everything that is ready; how many that were, or -1 after a
+ * signal. */
+int net_loop_turn(struct net_loop *l, int timeout_ms);
 
 #endif

@@ -88,6 +88,7 @@ static const int allowed[] = {
     SCMP_SYS(accept4),
     SCMP_SYS(shutdown),
     SCMP_SYS(getsockname),
+    SCMP_SYS(getpeername),
     SCMP_SYS(getsockopt),
     SCMP_SYS(setsockopt),
     SCMP_SYS(epoll_wait),

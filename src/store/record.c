@@ -12,6 +12,8 @@
  * touch the record. */
 #include "store/store.h"
 
+#include "bytes/cursor.h"
+
 enum { HEADER = 32, NONCE_AT = 20, TLV_HEAD = 4, KEY_FIXED = 14 };
 
 enum tlv {
@@ -180,67 +182,50 @@ bool store_seal(struct crypto *c, const uint8_t master[32], struct sp_rng *rng, 
 
 /* ---- reading ---- */
 
-static uint64_t number(struct sp_span s)
-{
-    uint64_t v = 0;
-
-    for (size_t i = 0; i < s.n; i++)
-        v = v << 8 | s.p[i];
-    return v;
-}
-
-/* The first n bytes of *s, which moves on. False, and nothing moved, when there are fewer. */
-static bool take(struct sp_span *s, size_t n, struct sp_span *out)
-{
-    if (n > s->n)
-        return false;
-    *out = sp_span(s->p, n);
-    *s = sp_span(s->p + n, s->n - n);
-    return true;
-}
-
 struct tlv_item {
-    uint64_t type;
+    uint16_t type;
     struct sp_span value, whole;
 };
 
-static bool take_tlv(struct sp_span *s, struct tlv_item *t)
+static bool take_tlv(struct sp_cur *c, struct tlv_item *t)
 {
-    struct sp_span start = *s, type, n;
+    const uint8_t *start = c->p;
 
-    if (!take(s, 2, &type) || !take(s, 2, &n) || !take(s, (size_t)number(n), &t->value))
-        return false;
-    t->type = number(type);
-    t->whole = sp_span(start.p, TLV_HEAD + t->value.n);
-    return true;
+    t->type = sp_get_be16(c, "type");
+    t->value = sp_take(c, sp_get_be16(c, "length"), "value");
+    t->whole = sp_span(start, TLV_HEAD + t->value.n);
+    return sp_ok(c->e);
 }
 
 static bool get_alias(struct sp_span v, struct sp_span *name, struct sp_span *lookup)
 {
-    struct sp_span n;
+    struct sp_err e = {0};
+    struct sp_cur c = sp_cur_of(v, &e);
 
-    if (!take(&v, 2, &n) || !take(&v, (size_t)number(n), lookup))
-        return false;
-    *name = v;
-    return name_fits(*name) && name_fits(*lookup);
+    *lookup = sp_take(&c, sp_get_be16(&c, "length"), "look-up key");
+    *name = sp_take(&c, sp_left(&c), "name");
+    return sp_ok(&e) && name_fits(*name) && name_fits(*lookup);
 }
 
 static bool get_key(struct sp_span v, struct store_key *k)
 {
-    struct sp_span etype, kvno, iterations, has_salt, n, key;
+    struct sp_err e = {0};
+    struct sp_cur c = sp_cur_of(v, &e);
+    struct sp_span key, salt;
+    uint8_t has_salt;
 
-    if (!take(&v, 4, &etype) || !take(&v, 4, &kvno) || !take(&v, 4, &iterations) || !take(&v, 1, &has_salt) ||
-        !take(&v, 1, &n) || !take(&v, n.p[0], &key) || key.n == 0 || key.n > sizeof k->key.b)
+    k->key.etype = (int32_t)sp_get_be32(&c, "etype");
+    k->kvno = sp_get_be32(&c, "kvno");
+    k->iterations = sp_get_be32(&c, "iterations");
+    has_salt = sp_get_u8(&c, "has salt");
+    key = sp_take(&c, sp_get_u8(&c, "length"), "key");
+    salt = sp_take(&c, sp_left(&c), "salt");
+    if (!sp_ok(&e) || key.n == 0 || key.n > sizeof k->key.b || has_salt > 1 || (has_salt == 0 && salt.n > 0))
         return false;
-    if (has_salt.p[0] > 1 || (has_salt.p[0] == 0 && v.n > 0))
-        return false;
-    k->key.etype = (int32_t)(uint32_t)number(etype);
     k->key.n = (uint8_t)key.n;
     k->key.keep = true;
     memcpy(k->key.b, key.p, key.n);
-    k->kvno = (uint32_t)number(kvno);
-    k->iterations = (uint32_t)number(iterations);
-    k->salt = has_salt.p[0] ? v : sp_span(NULL, 0);
+    k->salt = has_salt ? salt : sp_span(NULL, 0);
     return true;
 }
 
@@ -253,10 +238,12 @@ struct counts {
 /* First pass: the shape of every TLV, and how much room the lists take. */
 static bool count_tlvs(struct sp_span body, struct counts *n)
 {
+    struct sp_err e = {0};
+    struct sp_cur c = sp_cur_of(body, &e);
     struct tlv_item t;
 
-    while (body.n > 0) {
-        if (!take_tlv(&body, &t) || t.type == 0)
+    while (sp_left(&c) > 0) {
+        if (!take_tlv(&c, &t) || t.type == 0)
             return false;
         if (t.type == TLV_ALIAS) {
             n->aliases++;
@@ -273,47 +260,41 @@ static bool count_tlvs(struct sp_span body, struct counts *n)
     return n->aliases <= STORE_ALIASES_MAX && n->keys <= STORE_KEYS_MAX;
 }
 
-static bool get_number(struct sp_span v, unsigned bytes, uint64_t *out)
+static bool get_u32(struct sp_span v, uint32_t *out)
 {
-    *out = number(v);
-    return v.n == bytes;
-}
+    struct sp_err e = {0};
+    struct sp_cur c = sp_cur_of(v, &e);
 
-static bool get_i64(struct sp_span v, int64_t *out)
-{
-    uint64_t u;
-    bool ok = get_number(v, 8, &u);
-
-    *out = (int64_t)u;
-    return ok;
+    *out = sp_get_be32(&c, "number");
+    return sp_cur_done(&c, "number");
 }
 
 static bool get_i32(struct sp_span v, int32_t *out)
 {
-    uint64_t u;
-    bool ok = get_number(v, 4, &u);
+    uint32_t u;
+    bool ok = get_u32(v, &u);
 
-    *out = (int32_t)(uint32_t)u;
+    *out = (int32_t)u;
     return ok;
+}
+
+static bool get_i64(struct sp_span v, int64_t *out)
+{
+    struct sp_err e = {0};
+    struct sp_cur c = sp_cur_of(v, &e);
+
+    *out = (int64_t)sp_get_be64(&c, "number");
+    return sp_cur_done(&c, "number");
 }
 
 static bool get_kind(struct sp_span v, enum store_kind *out)
 {
-    uint64_t u;
+    uint32_t u;
 
-    if (!get_number(v, 4, &u) || u < STORE_USER || u > STORE_CHANGEPW)
+    if (!get_u32(v, &u) || u < STORE_USER || u > STORE_CHANGEPW)
         return false;
     *out = (enum store_kind)u;
     return true;
-}
-
-static bool get_flags(struct sp_span v, uint32_t *out)
-{
-    uint64_t u;
-    bool ok = get_number(v, 4, &u);
-
-    *out = (uint32_t)u;
-    return ok;
 }
 
 static bool get_text(struct sp_span v, struct sp_span *out)
@@ -336,7 +317,7 @@ static bool get_field(const struct tlv_item *t, struct store_account *a)
     case TLV_KIND:
         return get_kind(t->value, &a->kind);
     case TLV_FLAGS:
-        return get_flags(t->value, &a->flags);
+        return get_u32(t->value, &a->flags);
     case TLV_NAME:
         return get_text(t->value, &a->name);
     case TLV_LOOKUP:
@@ -384,13 +365,15 @@ static bool get_account(uint64_t id, struct sp_span body, struct sp_arena *mem, 
 {
     struct counts n = {0};
     struct tlv_item t = {0};
+    struct sp_err why = {0};
+    struct sp_cur c = sp_cur_of(body, &why);
 
     if (!count_tlvs(body, &n))
         return sp_fail(e, SP_EBACKEND, 0, "record %llu: its fields cannot be read", (unsigned long long)id);
     if (!alloc_lists(&n, mem, a, e))
         return false;
-    while (body.n > 0)
-        if (!take_tlv(&body, &t) || !get_field(&t, a))
+    while (sp_left(&c) > 0)
+        if (!take_tlv(&c, &t) || !get_field(&t, a))
             return sp_fail(e, SP_EBACKEND, 0, "record %llu: field %u cannot be read", (unsigned long long)id,
                            (unsigned)t.type);
     if (a->name.n == 0 || a->lookup.n == 0 || a->kind == 0)
@@ -398,21 +381,24 @@ static bool get_account(uint64_t id, struct sp_span body, struct sp_arena *mem, 
     return true;
 }
 
-static bool check_header(uint64_t id, struct sp_span record, struct sp_err *e)
+static bool get_header(uint64_t id, struct sp_span record, uint64_t *generation, struct sp_err *e)
 {
     unsigned long long want = id;
-    uint64_t format, found;
+    struct sp_cur c = sp_cur_of(record, e);
+    uint64_t found;
+    uint32_t format;
 
     if (record.n < HEADER + CRYPTO_SEAL_OVERHEAD || record.n > STORE_RECORD_MAX)
         return sp_fail(e, SP_EBACKEND, 0, "record %llu: %zu bytes cannot be a record", want, record.n);
-    format = number(sp_span(record.p, 4));
+    format = sp_get_be32(&c, "format");
     if (format != STORE_FORMAT)
-        return sp_fail(e, SP_EBACKEND, 0, "record %llu: format %llu, this program reads %d", want,
-                       (unsigned long long)format, STORE_FORMAT);
-    found = number(sp_span(record.p + 4, 8));
+        return sp_fail(e, SP_EBACKEND, 0, "record %llu: format %u, this program reads %d", want, format,
+                       STORE_FORMAT);
+    found = sp_get_be64(&c, "id");
     if (found != id)
         return sp_fail(e, SP_EBACKEND, 0, "record %llu: what lies there is record %llu", want,
                        (unsigned long long)found);
+    *generation = sp_get_be64(&c, "generation");
     return true;
 }
 
@@ -424,7 +410,7 @@ bool store_open_record(struct crypto *c, const uint8_t master[32], uint64_t id, 
     struct sp_span sealed;
     uint8_t *plain;
 
-    if (!check_header(id, record, e))
+    if (!get_header(id, record, &a.generation, e))
         return false;
     sealed = sp_span(record.p + HEADER, record.n - HEADER);
     plain = sp_alloc(mem, sealed.n, e);
@@ -433,7 +419,6 @@ bool store_open_record(struct crypto *c, const uint8_t master[32], uint64_t id, 
     if (!crypto_open(c, master, record.p + NONCE_AT, sp_span(record.p, HEADER), sealed, plain, &why))
         return sp_fail(e, SP_EBACKEND, 0, "record %llu: altered, or sealed under another master key",
                        (unsigned long long)id);
-    a.generation = number(sp_span(record.p + 12, 8));
     if (!get_account(id, sp_span(plain, sealed.n - CRYPTO_SEAL_OVERHEAD), mem, &a, e))
         return false;
     *out = a;

@@ -5,8 +5,24 @@ import sys
 
 import impacket.krb5.asn1 as asn1
 from pyasn1.codec.der import decoder, encoder
+from pyasn1.type import namedtype, tag, univ
 
-# What impacket has no class for (or, as TYPED-DATA, one that cannot decode anything) is left to libkrb5 and our own round trips.
+
+def field(name, number, kind):
+    return namedtype.NamedType(name, kind().subtype(explicitTag=tag.Tag(tag.tagClassContext, tag.tagFormatConstructed, number)))
+
+
+# No peer at hand knows this one. The two shells are written down here from their definition, so that they check tags and
+# nesting, not our reading of the text; what is in them, and the codec, is not ours.
+class ClientCanonicalizedNames(univ.Sequence):
+    componentType = namedtype.NamedTypes(field('requested-name', 0, asn1.PrincipalName), field('mapped-name', 1, asn1.PrincipalName))
+
+
+class ClientCanonicalized(univ.Sequence):
+    componentType = namedtype.NamedTypes(field('names', 0, ClientCanonicalizedNames), field('canon-checksum', 1, asn1.Checksum))
+
+
+# What impacket has no class for, or one that cannot decode anything (TYPED-DATA), is left to Heimdal: decode_messages_heimdal.py.
 CLASS = {
     'PrincipalName': asn1.PrincipalName, 'EncryptedData': asn1.EncryptedData, 'Ticket': asn1.Ticket,
     'EncTicketPart': asn1.EncTicketPart, 'KDC-REQ-BODY': asn1.KDC_REQ_BODY, 'AS-REQ': asn1.AS_REQ, 'TGS-REQ': asn1.TGS_REQ,
@@ -16,7 +32,7 @@ CLASS = {
     'EncKrbCredPart': asn1.EncKrbCredPart, 'KRB-ERROR': asn1.KRB_ERROR, 'METHOD-DATA': asn1.METHOD_DATA,
     'AuthorizationData': asn1.AuthorizationData, 'PA-ENC-TS-ENC': asn1.PA_ENC_TS_ENC, 'ETYPE-INFO': asn1.ETYPE_INFO,
     'ETYPE-INFO2': asn1.ETYPE_INFO2, 'AD-KDCIssued': asn1.AD_KDCIssued, 'AD-AND-OR': asn1.AD_AND_OR,
-    'Checksum': asn1.Checksum, 'EncryptionKey': asn1.EncryptionKey,
+    'Checksum': asn1.Checksum, 'EncryptionKey': asn1.EncryptionKey, 'PA-ClientCanonicalized': ClientCanonicalized,
 }
 
 

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT
 """The command as scripts and people use it: exit statuses, JSON, errors that say what to do. No daemon is needed."""
+import errno
 import fcntl
 import json
 import os
 import pathlib
+import pty
 import pwd
 import re
+import select
+import shutil
+import signal
 import stat
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -131,7 +138,16 @@ def test_help_of_a_verb_names_every_option():
     (['account', 'add', 'x', '--salt', 'a', '--salt', 'b'], 'given twice'),
     (['account', 'add', 'x', '--expires', '2027-02-30'], 'does not read so'),
     (['account', 'add', 'x', '--expires', '2027-02-03T1:00:00Z'], 'does not read so'),
+    (['account', 'add', 'x', '--expires', '1969-12-31'], 'does not read so'),
+    (['account', 'add', 'x', '--expires', '1970-01-01'], 'does not read so'),      # would read as never
     (['account', 'add', 'x', '--enctypes', 'aes'], 'does not read so'),
+    (['account', 'add', 'x', '--enctypes', '18,,17'], 'does not read so'),
+    (['account', 'add', 'x', '--enctypes', ''], 'enctypes is empty'),
+    (['account', 'add', 'x', '--salt', ''], 'salt is empty'),
+    (['account', 'add', 'x', '--salt='], 'salt is empty'),
+    (['account', 'add', 'x', '--alias', ''], 'alias is empty'),
+    (['account', 'add', 'x', '--comment', os.fsdecode(b'gr\xfcn')], 'comment is not UTF-8'),
+    (['account', 'add', os.fsdecode(b'gr\xfcn')], 'NAME is not UTF-8'),
     (['account', 'add', 'x'], 'pipe it in with --password-stdin'),
     (['account', 'alias', 'x'], 'nothing to do'),
     (['account', 'list', 'x'], 'takes no name'),
@@ -140,6 +156,7 @@ def test_help_of_a_verb_names_every_option():
     (['service', 'add', 'host/x', '--life', '3w'], 'does not read so'),
     (['service', 'keytab', 'host/x'], 'say --out FILE'),
     (['service', 'keytab', 'host/x', '--out', '-', '--owner', 'root'], 'has no owner'),
+    (['service', 'keytab', 'host/x', '--out', ''], 'out is empty'),
     (['client-config', '--for', 'windows'], 'mit, heimdal and java'),
     (['--root'], 'needs DIR'),
     (['--root=', 'status'], 'root is empty'),
@@ -157,6 +174,7 @@ def test_errors_as_json(shared):
             assert answer.code == code and answer.err == ''
             error = json.loads(answer.out)['error']
             assert error['kind'] == kind and error['text'] and error['status'] == code
+            assert ';' in error['text'] or error['advice'], error
 
 
 def test_root_by_option_or_environment(shared):
@@ -188,6 +206,110 @@ def test_init_says_what_comes_next(tmp_path):
 def test_nothing_here_says_init(tmp_path):
     for argv in (['account', 'list'], ['status'], ['service', 'list'], ['client-config']):
         Instance(tmp_path)(*argv).fails(3, 'init')
+
+
+def test_half_an_instance_says_what_is_missing(one):
+    shutil.rmtree(one.root / 'var/lib/sallyport/activity')
+    one('status').fails(3, 'activity.*restore a backup')
+    one('account', 'list').fails(3, 'activity.*restore a backup')
+    (one.root / 'var/lib/sallyport/master.key').rename(one.root / 'key')
+    one('status').fails(1, 'master key is gone; restore it')
+    (one.root / 'var/lib/sallyport/master.key').write_bytes(b'short')
+    (one.root / 'var/lib/sallyport/master.key').chmod(0o600)
+    one('status').fails(1, '32 bytes')
+
+
+def test_a_file_where_a_directory_belongs(one, tmp_path):
+    file = tmp_path / 'file'
+    file.write_text('mine')
+    for argv in (['init', '--realm', REALM], ['status'], ['account', 'list']):
+        Instance(file)(*argv).fails(2, 'is no directory; name one with --root')
+    Instance(file / 'below')('init', '--realm', REALM).fails(1)
+    one('backup', file).fails(1)
+    one('service', 'add', 'host/x').ok()
+    one('service', 'keytab', 'host/x', '--out', file / 'k').fails(1, 'make its directory first')
+    one('service', 'keytab', 'host/x', '--out', tmp_path / 'no' / 'k').fails(1, 'make its directory first')
+    one('service', 'keytab', 'host/x', '--out', tmp_path).fails(1, 'no regular file')
+    assert file.read_text() == 'mine' and sorted(p.name for p in tmp_path.iterdir()) == ['file', 'root']
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A disk of one megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip('needs root to mount one')
+    at = tmp_path / 'small'
+    at.mkdir()
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', at], check=True)
+    yield at
+    subprocess.run(['umount', at], check=True)
+
+
+def fill(disk):
+    with open(disk / 'ballast', 'wb', buffering=0) as f:
+        try:
+            while True:
+                f.write(bytes(4096))
+        except OSError as e:
+            assert e.errno == errno.ENOSPC
+
+
+def test_a_full_disk(small, tmp_path):
+    it = Instance(small / 'root')
+    fill(small)
+    it('init', '--realm', REALM).fails(1, 'no room|No space')
+    it('status').fails(3, 'init')
+    (small / 'ballast').unlink()
+    it('init', '--realm', REALM).ok()
+    it.add('alice').ok()
+    it('service', 'add', 'host/x').ok()
+    keys = it('account', 'keys', 'alice', '--show-secret', '--json').json()
+    fill(small)
+    refused = None
+    for i in range(400):        # the store reuses pages that it has
+        refused = it.add(f'user{i}', '--comment', 'c' * 1000)
+        if refused.code:
+            break
+    refused.fails(1, 'no room')
+    it('account', 'show', f'user{i}').fails(3)
+    it('service', 'keytab', 'host/x', '--out', small / 'k').fails(1, 'No space left.*make room; nothing was changed')
+    it('backup', small / 'copy').fails(1)
+    assert it('account', 'keys', 'alice', '--show-secret', '--json').json() == keys
+    assert [p.name for p in small.iterdir() if p.name.startswith('k')] == []
+    (small / 'ballast').unlink()
+    it.add(f'user{i}').ok()
+
+
+def test_killed_in_the_middle(tmp_path):
+    """Whatever the moment: init can be said again, and an account is there as a whole or not at all."""
+    word = tmp_path / 'word'
+    word.write_text(PASSWORD)
+
+    def killed(after, *argv):
+        with open(word) as stdin:
+            child = subprocess.Popen([SALLYPORT, *map(str, argv)], stdin=stdin, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.DEVNULL)
+            time.sleep(after)
+            child.kill()
+            return child.wait() == -signal.SIGKILL
+    for i in range(15):
+        it = Instance(tmp_path / f'r{i}')
+        killed(i * 0.002, '--root', it.root, 'init', '--realm', REALM)
+        it('init', '--realm', REALM).ok()
+        assert it('status', '--json').json()['realm'] == REALM
+    began = time.monotonic()
+    it.add('whole').ok()
+    took = time.monotonic() - began
+    ends = []
+    for i in range(40):
+        ends.append(killed(took * i / 25, '--root', it.root, 'account', 'add', f'u{i}', '--password-stdin'))
+        shown = it('account', 'show', f'u{i}', '--json')
+        assert shown.code in (0, 3), shown.out
+        if shown.code == 0:
+            assert len(it('account', 'keys', f'u{i}', '--show-secret', '--json').json()['keys']) == 4
+        else:
+            it.add(f'u{i}').ok()
+    assert ends.count(True) > 5, f'too few were killed, {took:.3f} s'
 
 
 def test_status_without_a_daemon(shared):
@@ -246,6 +368,44 @@ def test_every_setting_is_in_the_manual_page(shared):
     keys = {(s['section'], s['key']) for s in settings}
     assert keys - told == set(), 'not in sallyport.conf(5)'
     assert told - keys == set(), 'in sallyport.conf(5), but not known'
+
+
+def test_defaults_in_the_manual_page_are_those_of_the_program(one):
+    """Where the page says a value behind "Default:", it is the one that `config show` has."""
+    page = (TOP / 'man/sallyport.conf.5').read_text()
+    values = {(s['section'], s['key']): s['value'] for s in one('config', 'show', '--json').json()['settings']}
+    units = {'s': 1, 'm': 60, 'h': 3600, 'd': 86400}
+
+    def plain(text):
+        m = re.fullmatch(r'(\d+)([smhd])', text)
+        return str(int(m[1]) * units[m[2]]) if m else text
+    section = key = None
+    told = {}
+    for block in re.split(r'^(?=\.Ss|\.It Cm)', page, flags=re.M):
+        if m := re.match(r'\.Ss Section \[(\w+)\]', block):
+            section = m[1]
+        elif m := re.match(r'\.It Cm (\S+)', block):
+            key = m[1]
+            assert 'Default:' in block or '(the default)' in block, key
+            if d := re.search(r'^Default:\s*(?:\.(?:Cm|Ql)\s+)?([^.\n]+?)(?: bytes)?\s*\.?$', block, re.M):
+                told[section, key] = d[1].strip()
+    assert len(told) > 25
+    for at, text in told.items():
+        if text in ('by profile', 'none') or text.startswith('what was said') or text.startswith('loopback'):
+            continue
+        assert plain(text.split()[0]) == plain(values[at].split()[0]), at
+
+
+def test_the_example_configuration_holds_the_defaults(one):
+    def settings():
+        return {(s['section'], s['key']): s['value'] for s in one('config', 'show', '--json').json()['settings']}
+    before = settings()
+    text = re.sub(r'^#(?=[a-z-]+ = )', '', (TOP / 'dist/sallyport.conf.example').read_text(), flags=re.M)
+    assert text.count(' = ') > 10
+    (one.root / 'etc/sallyport/sallyport.conf').write_text(text)
+    after = settings()
+    assert after.pop(('realm', 'aliases')) == 'corp.example' and before.pop(('realm', 'aliases')) == 'none'
+    assert after == before
 
 
 def test_config_show_says_where_from(one):
@@ -312,6 +472,15 @@ def test_list_is_a_table(one):
     assert all(re.match(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d', a['created']) for a in listed)
 
 
+def test_services_have_the_same_table(one):
+    one.add('alice').ok()
+    one('service', 'add', 'host/nas1.test', '--alias', '192.0.2.7').ok()
+    accounts, services = (one(kind, 'list').ok().splitlines() for kind in ('account', 'service'))
+    assert accounts[0].split() == services[0].split() == ['NAME', 'KIND', 'FLAGS', 'KVNO', 'TYPES', 'CHANGED', 'ALIASES']
+    assert services[1].split()[:4] == ['host/nas1.test', 'service', '-', '1'] and 'host/192.0.2.7' in services[1]
+    assert accounts[1].split()[:4] == ['alice', 'user', '-', '1'] and len(accounts) == len(services) == 2
+
+
 def test_hostile_text_is_shown_escaped(one):
     one.add('mallory', '--comment', '\x1b[31mred\x07\u009b2J').ok()
     shown = one('account', 'show', 'mallory')
@@ -352,6 +521,52 @@ def test_password_asked_for_on_a_terminal(one):
     said = converse([SALLYPORT, '--root', one.root, 'account', 'delete', 'typed'], [('Type yes: ', 'yes')])
     assert said.code == 0, said.text
     one('account', 'show', 'typed').fails(3)
+
+
+def ask(one, act):
+    """The question for a password on a terminal, and what comes of `act`: exit status, what was said, whether echo is back."""
+    near, far = pty.openpty()
+    child = subprocess.Popen([SALLYPORT, '--root', str(one.root), 'account', 'add', 'asked'], stdin=far, stdout=far, stderr=far,
+                             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    said, end = '', time.monotonic() + 30
+
+    def hear(until):
+        nonlocal said
+        while time.monotonic() < end and not until():
+            if select.select([near], [], [], 0.05)[0]:
+                said += os.read(near, 4096).decode(errors='replace')
+    hear(lambda: 'New password: ' in said)
+    act(child.pid, near)
+    hear(lambda: child.poll() is not None and not select.select([near], [], [], 0.1)[0])
+    status, echo = child.poll(), bool(termios.tcgetattr(far)[3] & termios.ECHO)
+    if status is None:
+        child.kill()
+        child.wait()
+    os.close(near)
+    os.close(far)
+    assert status is not None, f'the question stays open: {said!r}'
+    return status, said, echo
+
+
+@pytest.mark.parametrize('act, code, text', [
+    (lambda pid, fd: os.write(fd, b'\x03'), -signal.SIGINT, 'interrupted; nothing was changed'),
+    (lambda pid, fd: os.write(fd, b'half a pass\x03'), -signal.SIGINT, 'interrupted; nothing was changed'),
+    (lambda pid, fd: os.write(fd, b'\x1c'), -signal.SIGQUIT, 'interrupted; nothing was changed'),
+    (lambda pid, fd: os.kill(pid, signal.SIGTERM), -signal.SIGTERM, 'interrupted; nothing was changed'),
+    (lambda pid, fd: os.kill(pid, signal.SIGHUP), -signal.SIGHUP, 'interrupted; nothing was changed'),
+    (lambda pid, fd: os.write(fd, b'\x04'), 2, 'the password is empty'),
+    (lambda pid, fd: os.write(fd, b'\n'), 2, 'the password is empty'),
+], ids=['control-C', 'half-way', 'control-backslash', 'SIGTERM', 'SIGHUP', 'control-D', 'return'])
+def test_a_question_that_is_not_answered(one, act, code, text):
+    status, said, echo = ask(one, act)
+    assert status == code and text in said and echo, (status, said, echo)
+    assert said.count('sallyport:') == 1 and 'half a pass' not in said
+    one('account', 'show', 'asked').fails(3)
+
+
+def test_control_z_at_a_question_does_nothing(one):
+    status, said, echo = ask(one, lambda pid, fd: os.write(fd, b'\x1a\x03'))
+    assert status == -signal.SIGINT and echo and 'interrupted' in said
 
 
 def test_keys(one):
@@ -522,7 +737,11 @@ def test_client_config(one, kind):
     assert 'primary_kdc' not in text
     assert ('kdc.sock' in text) == (kind == 'mit')
     assert one(*argv, '--json').json()['text'] == text
-    one('client-config', '--kdc', 'a b').fails(2)
+    for wrong in ('a b', '10.0.0.1:', '10.0.0.1:0', '10.0.0.1:65536', '10.0.0.1:x', '2001:db8::1', '[::1', '[]', '\x01', '=', '#',
+                  'a' * 300):
+        one('client-config', '--kdc', wrong).fails(2, 'kdc does not read so')
+    for right in ('10.0.0.1', 'nas1.test:65535', '[2001:db8::1]', '[::1]:1', '/run/sallyport/kdc.sock'):
+        assert re.search(rf'^ +kdc = {re.escape(right)}$', one('client-config', '--kdc', right).ok(), re.M)
     assert re.search(r'^ +kdc = \S+:88$', one('client-config', '--for', kind).ok(), re.M)
 
 
@@ -562,6 +781,74 @@ def test_completion_knows_the_tree():
         assert options.get('sallyport ' + c['path'], set()) == {'--' + o['name'] for o in c['options']}, c['path']
 
 
+ZSH = TOP / 'dist/completion/sallyport.zsh'
+
+
+def zsh(*argv):
+    return subprocess.run(['zsh', '-f', *argv], capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+def test_zsh_completion_knows_the_tree_and_its_help():
+    zsh('-n', ZSH)
+    groups = sorted({p.split()[0] for p in PATHS if ' ' in p})
+    calls = ''.join(f"_sallyport_words '{g}'; for r in $reply; do print -r -- 'words|{g}|'$r; done\n" for g in ['', *groups])
+    calls += ''.join(f"_sallyport_options '{p}'; for r in $reply; do print -r -- 'options|{p}|'$r; done\n" for p in PATHS)
+    rows = [line.split('|', 2) for line in zsh('-c', f'compdef() {{ }}; typeset -a reply; . {ZSH}\n{calls}').splitlines()]
+    told = {}
+    for kind, path, entry in rows:
+        if kind == 'words':
+            word, text = entry.split(':', 1)
+            told[f'{path} {word}'.strip()] = text
+    assert set(told) == set(PATHS) | set(groups) | {'help'}
+    everywhere = json.loads(call('help', '--json').ok())['options']
+    for c in TREE:
+        assert told[c['path']] == c['help']
+        entries = [re.fullmatch(r"\*?--([a-z-]+)\[((?:\\.|[^\]])*)\](?::(.*):[^:]*)?", e)
+                   for kind, path, e in rows if kind == 'options' and path == c['path'] and '--' in e]
+        found = {m[1]: (re.sub(r'\\(.)', r'\1', m[2]), re.sub(r'\\(.)', r'\1', m[3] or '')) for m in entries}
+        assert found == {o['name']: (o['help'], o.get('value', '')) for o in c['options'] + everywhere}, c['path']
+
+
+@pytest.mark.parametrize('typed, want', [
+    ('sallyport serv\tke\t', 'sallyport service keytab '),
+    ('sallyport --root /tmp acc\tpa\t', 'sallyport --root /tmp account passwd '),
+    ('sallyport help conf\tch\t', 'sallyport help config check '),
+    ('sallyport service keytab --ou\t', 'sallyport service keytab --out '),
+    ('sallyport service keytab host/x --ow\tro\t', 'sallyport service keytab host/x --owner root '),
+    ('sallyport client-config --fo\thei\t', 'sallyport client-config --for heimdal '),
+    ('sallyport account import /etc/debian_v\t', 'sallyport account import /etc/debian_version '),
+    ('sallyport status extra --req\t', 'sallyport status extra --req'),
+])
+def test_zsh_completes(tmp_path, typed, want):
+    shutil.copy(ZSH, tmp_path / '_sallyport')
+    line = tmp_path / 'line'
+    pid, fd = pty.fork()
+    if pid == 0:
+        try:
+            os.execvpe('zsh', ['zsh', '-f', '-i'], dict(os.environ, TERM='dumb', LC_ALL='C.UTF-8', HOME=str(tmp_path)))
+        finally:
+            os._exit(127)
+    (tmp_path / 'setup').write_text(f'''fpath=({tmp_path} $fpath)
+        autoload -Uz compinit && compinit -u -D
+        keep() {{ print -rn -- "$BUFFER" >{line}.part; mv {line}.part {line}; }}
+        zle -N keep; bindkey '^X' keep; print rea""dy\n''')
+    said, end = '', time.monotonic() + 30
+
+    def hear(until):
+        nonlocal said
+        while time.monotonic() < end and not until():
+            if select.select([fd], [], [], 0.05)[0]:
+                said += os.read(fd, 4096).decode(errors='replace')
+    os.write(fd, f'. {tmp_path}/setup\n'.encode())
+    hear(lambda: re.search('^ready', said, re.M))
+    os.write(fd, (typed + '\x18').encode())
+    hear(line.exists)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(fd)
+    assert line.exists() and line.read_text() == want, said
+
+
 def test_manual_page_knows_every_verb_and_option():
     page = (TOP / 'man/sallyport.1').read_text()
     for c in TREE:
@@ -598,6 +885,21 @@ def test_commands_go_through_a_daemon_that_runs(served, tmp_path):
     assert keytab_entries((tmp_path / 'k').read_bytes())
     served('account', 'unlock', 'alice').ok()
     served('account', 'delete', 'alice', '--yes').ok()
+
+
+def test_client_config_says_where_the_daemon_listens(one, tmp_path):
+    port, kpasswd = harness.free_port(), harness.free_port()
+    server = harness.Server([harness.SALLYPORTD, '--root', one.root, '--foreground', '--listen', f'127.0.0.1:{port}',
+                             '--listen-kpasswd', f'127.0.0.1:{kpasswd}'], tmp_path / 'log', port)
+    try:
+        made = one('client-config', '--json').json()
+        assert made['kdc'] == [f'127.0.0.1:{port}'] and made['kpasswd'] == [f'127.0.0.1:{kpasswd}']
+        given = one('client-config', '--kdc', '192.0.2.1', '--json').json()
+        assert given['kdc'] == ['192.0.2.1'] and given['kpasswd'] == [f'127.0.0.1:{kpasswd}']
+        assert not re.search(r' $', one('status').ok(), re.M)
+    finally:
+        assert server.stop() == 0, server.said()
+    assert one('client-config', '--json').json()['kdc'][0].endswith(':88')
 
 
 def test_a_lock_that_nobody_answers_for(one):

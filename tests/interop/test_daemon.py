@@ -30,7 +30,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason='needs root: mounts, othe
 
 def der(tag, content):
     n = len(content)
-    length = bytes([n]) if n < 128 else bytes([0x82]) + struct.pack('>H', n)
+    length = bytes([n]) if n < 128 else bytes([0x81, n]) if n < 256 else bytes([0x82]) + struct.pack('>H', n)
     return bytes([tag]) + length + content
 
 
@@ -42,12 +42,15 @@ def name(kind, *parts):
     return der(0x30, der(0xa0, integer(kind)) + der(0xa1, der(0x30, b''.join(der(0x1b, p) for p in parts))))
 
 
-def as_req(client=b'alice', nonce=1, padding=b''):
-    """padding makes the request longer: an unknown padata of that many bytes."""
+def as_req(client=b'alice', nonce=1, padding=b'', proof=b''):
+    """padding makes the request longer: an unknown padata of that many bytes; proof: the ciphertext of a timestamp."""
     body = der(0x30, der(0xa0, der(3, bytes([0, 0x50, 0, 0, 0x10]))) + der(0xa1, name(1, client)) +
                der(0xa2, der(0x1b, REALM.encode())) + der(0xa3, name(2, b'krbtgt', REALM.encode())) +
                der(0xa5, der(0x18, b'20370101000000Z')) + der(0xa7, integer(nonce)) + der(0xa8, der(0x30, integer(18))))
-    padata = der(0xa3, der(0x30, der(0x30, der(0xa1, integer(99999)) + der(0xa2, der(4, padding))))) if padding else b''
+    kind, value = 99999, padding
+    if proof:
+        kind, value = 2, der(0x30, der(0xa0, integer(18)) + der(0xa2, der(4, proof)))
+    padata = der(0xa3, der(0x30, der(0x30, der(0xa1, integer(kind)) + der(0xa2, der(4, value))))) if value else b''
     return der(0x6a, der(0x30, der(0xa1, integer(5)) + der(0xa2, integer(10)) + padata + der(0xa4, body)))
 
 
@@ -252,6 +255,78 @@ assert s.recv(5)[4:] == b"\\x7e"
     assert kdc.records('as')[0]['source'] == f'uid {NOBODY}'
 
 
+GUESS = '''
+import socket, struct, sys
+port, stream, messages = int(sys.argv[1]), sys.argv[2] == "tcp", sys.argv[3:]
+s = socket.socket(type=socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+s.settimeout(10)
+s.connect(("127.0.0.1", port))
+for m in map(bytes.fromhex, messages):
+    s.send(struct.pack(">I", len(m)) * stream + m)
+    got = s.recv(65536)
+    while stream and len(got) < 4 + struct.unpack(">I", got[:4])[0]:
+        got += s.recv(65536)
+    assert got[4 * stream] == 0x7e
+'''
+
+
+def guess(it, uid, transport, client, count, nonce):
+    """Wrong timestamps, as somebody on this machine sends them; the texts of their records."""
+    messages = [as_req(client, nonce + i, proof=bytes(56)) for i in range(count)]
+
+    def refused():
+        return [r for r in it.records('as') if r['code'] == 24 and r['client'] == f'{client.decode()}@{REALM}']
+    had = len(refused())
+    subprocess.run([sys.executable, '-c', GUESS, str(it.port), transport, *[m.hex() for m in messages]], user=uid,
+                   group=uid, check=True, timeout=30)
+    it.wait(lambda: len(refused()) == had + count)
+    made = refused()[had:]
+    assert {(r['source'], r['transport']) for r in made} == {(f'uid {uid}', transport)}
+    return [r['text'] for r in made]
+
+
+@as_root
+@pytest.mark.parametrize('transport', ['udp', 'tcp'])
+def test_loopback_sources_are_uids(instance, kinit, transport):
+    it = instance()
+    it.configure('[log]\nflood = 1000\n')
+    it.start('--workers', '2')
+    kinit(it).ok()              # uid 0 is familiar with alice from here on
+    it.wait(lambda: [r for r in it.records('as') if r['code'] == 0])
+    assert [r['source'] for r in it.records('as') if r['preauth'] == 'timestamp'] == ['uid 0']
+    spent = guess(it, 0, transport, b'bob', 45, 1000)
+    assert 'no such client' in spent[0] and 'not verified' in spent[-1], spent
+    assert 'not verified' in guess(it, 0, transport, b'carol', 1, 2000)[0]
+    kinit(it).ok()              # its own budget, which the guesses for bob did not touch
+    # Another uid has the whole budget of a source, and spends it alone.
+    spent = guess(it, NOBODY, transport, b'bob', 45, 3000)
+    assert sum('not verified' not in text for text in spent) == 40, spent
+    assert 'not verified' in guess(it, NOBODY, transport, b'alice', 1, 4000)[0]
+    assert 'wrong password' in guess(it, 64078, transport, b'alice', 1, 5000)[0]
+    kinit(it).ok()
+
+
+@as_root
+def test_a_socket_that_was_closed_is_not_roots(instance):
+    """The kernel shows sockets without an owner with uid 0; who closed before the answer is nobody known."""
+    it = instance()
+    it.start('--workers', '1')
+    worker = it.workers()[0]
+    script = f'''
+import os, socket, struct
+message = {as_req(proof=bytes(56))!r}
+udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+tcp.connect({it.udp!r})
+tcp.sendall(struct.pack(">I", len(message)) + message)
+udp.sendto(message[:-2] + message[-2:], {it.udp!r})
+'''
+    os.kill(worker, signal.SIGSTOP)
+    subprocess.run([sys.executable, '-c', script], user=NOBODY, group=NOBODY, check=True, timeout=20)
+    os.kill(worker, signal.SIGCONT)
+    it.wait(lambda: len(it.records('as')) == 2)
+    assert [r['source'] for r in it.records('as')] == ['127.0.0.1'] * 2
+
+
 def test_many_requests_on_one_connection(kdc):
     with connect(kdc.udp) as s:
         s.sendall(frame(as_req(nonce=1)) + frame(as_req(nonce=2)) + frame(as_req(nonce=3))[:20])
@@ -337,41 +412,93 @@ def test_t019_idle_connections(instance):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_too_many_connections_cost_the_oldest(instance):
+@pytest.mark.parametrize('workers', ['1', '3'])
+def test_too_many_connections_cost_the_oldest(instance, workers):
     it = instance()
     it.configure('[kdc]\ntcp-max = 20\n')
-    it.start('--workers', '1')
+    it.start('--workers', workers)
     idle = [connect(it.udp) for _ in range(20)]
-    late = connect(it.udp)
-    late.sendall(frame(as_req()))
-    assert error_code(receive_frame(late)) == 25
-    assert idle[0].recv(1) == b''
-    idle[-1].sendall(frame(as_req()))
-    assert error_code(receive_frame(idle[-1])) == 25
+    time.sleep(0.1)             # all accepted, whoever did it
+    for i in range(3):
+        late = connect(it.udp)
+        late.sendall(frame(as_req(nonce=i + 1)))
+        assert error_code(receive_frame(late)) == 25
+        assert idle[i].recv(1) == b''         # the oldest of all workers' connections, each time
+        idle.append(late)
+    for i, s in enumerate(idle[3:]):
+        s.sendall(frame(as_req(nonce=i + 10)))
+        assert error_code(receive_frame(s)) == 25
 
 
-def test_one_source_cannot_take_all_connections(instance):
-    it = instance()
-    it.configure('[kdc]\ntcp-per-source = 5\n')
-    it.start('--workers', '1')
-    # Loopback is everybody's and has no such limit; neither has the console. A uid has one.
-    if os.geteuid() != 0:
-        pytest.skip('needs another uid')
-    script = f'''
-import socket
+# Loopback is everybody's and has no such limit; neither has the console. A uid has one.
+MANY_OF_ONE_UID = '''
+import socket, sys, time
+limit, more = int(sys.argv[2]), int(sys.argv[3])
 many = []
-for i in range(8):
+for i in range(limit + more):
     s = socket.socket(socket.AF_UNIX)
-    s.connect({str(it.sock)!r})
+    s.connect(sys.argv[1])
     s.settimeout(3)
     many.append(s)
-many[-1].sendall({frame(as_req())!r})
+    if i >= limit - 1:
+        time.sleep(0.05)
+request = bytes.fromhex(sys.argv[4])
+many[-1].sendall(request)
 assert many[-1].recv(5)[4:] == b"\\x7e"
-assert [s.recv(1) for s in many[:3]] == [b""] * 3
-many[3].sendall({frame(as_req())!r})
-assert many[3].recv(5)[4:] == b"\\x7e"
+
+def gone(s):
+    s.settimeout(0.2)
+    try:
+        return s.recv(1) == b""
+    except socket.timeout:
+        return False
+over = [i for i, s in enumerate(many[:-1]) if gone(s)]
+assert len(over) == more, over
+for i, s in enumerate(many[:-1]):
+    if i not in over:
+        s.settimeout(3)
+        s.sendall(request)
+        assert s.recv(5)[4:] == b"\\x7e"
 '''
-    subprocess.run([sys.executable, '-c', script], user=NOBODY, group=NOBODY, check=True, timeout=20)
+
+
+def many_argv(limit, more, then=''):        # run where the socket is: a UNIX path holds 107 bytes
+    return [sys.executable, '-c', MANY_OF_ONE_UID + then, 'kdc.sock', str(limit), str(more), frame(as_req()).hex()]
+
+
+def many_of_one_uid(it, limit, more):
+    subprocess.run(many_argv(limit, more), cwd=it.run, user=NOBODY, group=NOBODY, check=True, timeout=30)
+
+
+@as_root
+@pytest.mark.parametrize('workers', ['1', '3'])
+def test_one_source_cannot_take_all_connections(instance, workers):
+    it = instance()
+    it.configure('[kdc]\ntcp-per-source = 5\n')
+    it.start('--workers', workers)
+    many_of_one_uid(it, 5, 3)
+    many_of_one_uid(it, 5, 1)           # what was closed counts no more
+
+
+@as_root
+def test_a_killed_worker_holds_no_connections(instance):
+    it = instance()
+    it.configure('[kdc]\ntcp-per-source = 5\ntcp-max = 12\n')
+    it.start('--workers', '2')
+    for i in range(3):
+        idle = [connect(it.udp) for _ in range(8)]
+        holders = subprocess.Popen(many_argv(5, 0, 'print(); sys.stdout.flush(); time.sleep(60)'), cwd=it.run,
+                                   user=NOBODY, group=NOBODY, stdout=subprocess.PIPE)
+        assert holders.stdout.read(1) == b'\n'
+        for pid in it.workers():
+            os.kill(pid, signal.SIGKILL)
+        it.wait(lambda: len(it.records('worker-restart')) == 2 * (i + 1) and len(it.workers()) == 2)
+        holders.kill()
+        holders.wait()
+        for s in idle:
+            s.close()
+    many_of_one_uid(it, 5, 0)
+    many_of_one_uid(it, 5, 2)
 
 
 def test_answers_are_not_answered(kdc):
@@ -490,6 +617,49 @@ def test_t026_no_process_to_be_had(instance):
     assert it.stop() == 0
 
 
+class Relay:
+    """Passes datagrams on to a KDC and keeps the requests."""
+
+    def __init__(self, to):
+        self.requests, self.to = [], to
+        self.socket = socket.socket(type=socket.SOCK_DGRAM)
+        self.socket.bind(('127.0.0.1', 0))
+        self.port = self.kpasswd_port = self.socket.getsockname()[1]
+        threading.Thread(target=self.go, daemon=True).start()
+
+    def go(self):
+        with contextlib.suppress(OSError):
+            while True:
+                message, back = self.socket.recvfrom(65536)
+                self.requests.append(message)
+                self.socket.sendto(ask_udp(self.to, message), back)
+
+
+def test_replays_are_known_after_a_restart(kdc, kinit):
+    relay = Relay(kdc.udp)
+    kinit(relay).ok()
+    proven = relay.requests[-1]
+    at = proven.index(b'\xa7\x06\x02\x04') + 7        # the nonce's last byte: other bytes around the same timestamp
+    others = [proven[:at] + bytes([proven[at] ^ bit]) + proven[at + 1:] for bit in (1, 2, 4)]
+
+    def restart():
+        assert kdc.stop() == 0
+        kdc.log.write_text('')
+        kdc.start('--workers', '2')
+    assert error_code(ask_udp(kdc.udp, others[0])) == 34
+    restart()
+    assert error_code(ask_udp(kdc.udp, others[1])) == 34
+    assert ask_udp(kdc.udp, proven)[0] == 0x6b          # the very same bytes are no replay
+    file = kdc.root / 'var/lib/sallyport/replays'
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_bytes(b'x' * 100)        # nothing of ours: a start without it
+    kdc.server.process.kill()
+    kdc.server.process.wait()
+    kdc.log.write_text('')
+    kdc.start('--workers', '2')
+    assert ask_udp(kdc.udp, others[2])[0] == 0x6b
+
+
 def test_clean_end(kdc):
     assert kdc.sock.exists() and (kdc.run / 'admin.sock').exists()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -501,6 +671,65 @@ def test_clean_end(kdc):
         if signum == signal.SIGTERM:
             kdc.log.write_text('')
             kdc.start('--workers', '2')
+
+
+@pytest.mark.parametrize('workers', ['1', '2'])
+def test_the_end_answers_what_was_received(instance, workers):
+    it = instance()
+    it.configure('[log]\nflood = 1000\n')
+    it.start('--workers', workers)
+    pids = it.workers()
+    streams = [connect(it.udp) for _ in range(10)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    late = [connect(it.udp) for _ in range(10)]         # the kernel took them, nobody else did
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.settimeout(2)
+        for i in range(60):
+            udp.sendto(as_req(nonce=i + 1), it.udp)
+        for i, s in enumerate(streams + late):
+            s.sendall(frame(as_req(nonce=100 + i)))
+        it.server.process.terminate()
+        time.sleep(0.2)
+        began = time.monotonic()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert it.server.process.wait(5) == 0
+        assert time.monotonic() - began < 1
+        assert [error_code(udp.recv(65536)) for _ in range(60)] == [25] * 60
+    assert [error_code(receive_frame(s)) for s in streams + late] == [25] * 20
+    assert len(it.records('as')) == 80
+
+
+def test_the_end_under_load(kdc):
+    """Who never stops asking does not keep us."""
+    with Load(kdc) as load:
+        time.sleep(0.5)
+        began = time.monotonic()
+        kdc.server.process.terminate()
+        assert kdc.server.process.wait(5) == 0
+        assert time.monotonic() - began < 1
+        load.ending.set()
+    assert load.asked > 50
+
+
+def test_64_connections_at_once(kdc):
+    """All get into the queue although nobody takes them out: no SYN is lost and sent again a second later."""
+    for pid in kdc.workers():
+        os.kill(pid, signal.SIGSTOP)
+    many = [socket.socket() for _ in range(64)]
+    for s in many:
+        s.setblocking(False)
+        s.connect_ex(kdc.udp)
+    time.sleep(0.5)             # less than the first retransmission of a SYN
+    assert [s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for s in many] == [0] * 64
+    assert all(s.getpeername() == kdc.udp for s in many)        # raises where a connection is not made yet
+    for pid in kdc.workers():
+        os.kill(pid, signal.SIGCONT)
+    for i, s in enumerate(many):
+        s.settimeout(5)
+        s.sendall(frame(as_req(nonce=i + 1)))
+    assert [error_code(receive_frame(s)) for s in many] == [25] * 64
 
 
 def test_sockets_are_for_whom_they_should_be(kdc):
@@ -559,7 +788,7 @@ def test_no_instance(home):
 
 def test_two_at_once(kdc):
     code, text = refused_start(kdc, *kdc.argv())
-    assert code == 1 and 'lock' in text, text
+    assert code == 1 and f'lock: held by another process: sallyportd, pid {kdc.pid}' in text, text
     assert kdc.sock.exists() and error_code(ask_stream(kdc.sock, as_req())) == 25
 
 
@@ -569,8 +798,94 @@ def test_a_port_that_is_taken(instance):
         s.bind(('127.0.0.1', it.port))
         s.listen()
         code, text = refused_start(it)
-    assert code == 1 and f'127.0.0.1:{it.port}' in text, text
+    assert code == 1 and f'127.0.0.1:{it.port}' in text and 'another program has it' in text, text
     assert not it.sock.exists()
+
+
+@as_root
+def test_what_may_not_be_done_is_status_5(instance):
+    it = instance(uid=NOBODY)
+    subprocess.run(['chown', '-R', str(NOBODY), it.root], check=True)
+    as_nobody = ['setpriv', '--reuid', str(NOBODY), '--regid', str(NOBODY), '--clear-groups']
+    log = it.root / 'var/log/sallyport'
+    subprocess.run(['chown', 'root', log], check=True)
+    log.chmod(0o700)
+    code, text = refused_start(it, *as_nobody, *it.argv())
+    assert code == 5 and 'var/log/sallyport/' in text, text
+    log.chmod(0o777)
+    if int(pathlib.Path('/proc/sys/net/ipv4/ip_unprivileged_port_start').read_text()) > 88:
+        code, text = refused_start(it, *as_nobody, SALLYPORTD, '--root', it.root, '--listen', '127.0.0.1:88')
+        assert code == 5 and '127.0.0.1:88' in text, text
+    (it.root / 'var/lib/sallyport').chmod(0)
+    subprocess.run(['chown', 'root', it.root / 'var/lib/sallyport'], check=True)
+    code, text = refused_start(it, *as_nobody, *it.argv())
+    assert code == 5, text
+
+
+# The host's own directories, in mounts that only this script sees.
+PRIVATE_HOST = '''
+set -e
+mount --make-rprivate /
+etc=$(mktemp -d)
+mount -t tmpfs tmpfs $etc
+cp -a /etc/. $etc 2>/dev/null || true
+mount --rbind $etc /etc
+for d in /var/lib /var/log /run; do mount -t tmpfs tmpfs $d; done
+sed -i /^sallyport:/d /etc/passwd /etc/group
+useradd() { echo "sallyport:x:64090:64090::/nonexistent:/usr/sbin/nologin" >>/etc/passwd; echo "sallyport:x:64090:" >>/etc/group; }
+owners() { find /var/lib/sallyport /var/log/sallyport /run/sallyport -printf "%u\\n" | sort -u; }
+start() {
+    timeout 10 {daemon} --listen 127.0.0.1:{port} --listen-kpasswd none &
+    for i in $(seq 100); do [ -S /run/sallyport/admin.sock ] && break; sleep 0.05; done
+    sleep 0.3
+    ps -o ruser:20= --ppid $!
+    kill $! 2>/dev/null || true
+    wait $! || echo "status $?"
+}
+'''
+
+
+def private_host(script):
+    text = PRIVATE_HOST.replace('{daemon}', SALLYPORTD).replace('{port}', str(free_port()))
+    return run(['unshare', '-m', 'bash', '-c', text + script.replace('{sallyport}', SALLYPORT)], timeout=60)
+
+
+@as_root
+def test_the_hosts_instance_belongs_to_the_user():
+    said = private_host('''
+useradd
+{sallyport} init --realm HOST.TEST
+owners
+echo Violet-Harbour-42 | {sallyport} account add alice --password-stdin
+{sallyport} backup /var/lib/sallyport/copy
+start
+{sallyport} init
+owners
+''').ok()
+    assert 'warning' not in said, said
+    rest = said.split('sallyportd --foreground', 1)[1]
+    assert rest.startswith('\nsallyport\n'), rest             # all files, and then the process
+    assert 'ready, realm HOST.TEST' in rest and 'stopped' in rest and 'status' not in rest, rest
+    assert re.search(r'\nsallyport *\nsallyportd: stopped', rest), rest
+    assert rest.endswith('--foreground\nsallyport\n') and '\nroot' not in rest, rest
+
+
+@as_root
+def test_the_hosts_instance_without_the_user():
+    said = private_host('''
+{sallyport} init --realm HOST.TEST
+owners
+start || true
+useradd
+start || true
+{sallyport} init | grep -c warning || true
+owners
+start
+''').ok()
+    assert 'warning: there is no user "sallyport"' in said and 'systemd-sysusers' in said, said
+    assert 'sallyportd: there is no user "sallyport"' in said, said
+    assert 'belongs to uid 0, but [daemon] user is "sallyport"; run `sallyport init` again' in said, said
+    assert 'ready, realm HOST.TEST' in said.split('run `sallyport init` again')[-1], said
 
 
 class Load:
@@ -702,17 +1017,26 @@ def test_hostile_names_in_records(kdc, hostile):
     assert len(kdc.records()) == raw.count(b'\n')       # each line one object
 
 
-def test_a_flood_is_counted(instance):
+@pytest.mark.parametrize('workers', ['1', '3'])
+def test_a_flood_is_counted(instance, workers):
     it = instance()
     it.configure('[log]\nflood = 10\n')
-    it.start('--workers', '1')
-    for i in range(500):
-        assert error_code(ask_udp(it.udp, as_req(nonce=i + 1))) == 25
+    it.start('--workers', workers)
+
+    def ask_many(first):
+        for i in range(150):
+            ask = ask_udp if i % 3 else ask_stream
+            assert error_code(ask(it.udp, as_req(nonce=first + i))) == 25
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask_many, range(1000, 5000, 1000)))
+    seconds = int(time.monotonic() - began) + 2
     time.sleep(1.2)
-    ask_udp(it.udp, as_req(nonce=1000))
-    it.wait(lambda: len(it.records('as')) + sum(r['count'] for r in it.records('summary')) == 501)
-    assert len(it.records('as')) < 100
+    ask_udp(it.udp, as_req())
+    it.wait(lambda: len(it.records('as')) + sum(r['count'] for r in it.records('summary')) == 601)
+    assert len(it.records('as')) <= 10 * seconds + 1
     assert it.records('summary')[0]['of'] == 'as' and it.records('summary')[0]['code'] == 25
+    assert len({r['worker'] for r in it.records('summary')}) >= min(2, int(workers))
 
 
 def test_rotated_log_file(kdc):
@@ -771,7 +1095,7 @@ def test_full_log_disk(instance, small_disk, kinit):
     assert it.stop() == 0
 
 
-def test_full_disk_refuses_changes_and_logins_go_on(instance, small_disk, home, kinit):
+def test_full_disk_refuses_changes_and_logins_go_on(instance, small_disk, home, kinit):       # T112
     it = instance(root=small_disk(home / 'disk', '48m') / 'root')
     it.start('--workers', '1')
     filler = fill(home / 'disk')
@@ -865,7 +1189,7 @@ def test_admin_changes_are_recorded_without_secrets(kdc):
     assert PASSWORD not in (kdc.root / 'var/log/sallyport/records.jsonl').read_text() + kdc.said()
 
 
-def test_changes_are_seen_at_once(kdc, kinit):
+def test_changes_are_seen_at_once(kdc, kinit):       # T053
     kinit(kdc).ok()
     kdc.command('account', 'disable', 'alice').ok()
     assert kinit(kdc).code != 0

@@ -49,6 +49,7 @@ def test_all_that_was_planned_is_there(staged, planned):
     ('sallyport.conf.5', 'man5'),
     ('sallyportd.8', 'man8'),
     ('sallyportd.service', 'system'),
+    ('_sallyport', 'site-functions'),
 ])
 def test_the_names_that_people_rely_on(staged, name, directory):
     assert [p for p in staged.rglob(name) if p.parent.name == directory], name

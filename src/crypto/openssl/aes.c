@@ -48,7 +48,8 @@ bool crypto_aes_init(struct crypto_aes *a, OSSL_LIB_CTX *lib, struct sp_err *e)
                 return crypto_fail_backend(e, modes[m].name[size]);
         }
     a->gcm = context(lib, "AES-256-GCM", true, NULL);
-    return a->gcm || crypto_fail_backend(e, "AES-256-GCM");
+    a->kept_gcm = context(lib, "AES-256-GCM", true, NULL);
+    return (a->gcm && a->kept_gcm) || crypto_fail_backend(e, "AES-256-GCM");
 }
 
 void crypto_aes_free(struct crypto_aes *a)
@@ -57,6 +58,9 @@ void crypto_aes_free(struct crypto_aes *a)
         for (int m = 0; m < AES_MODES; m++)
             EVP_CIPHER_CTX_free(a->ctx[size][m]);
     EVP_CIPHER_CTX_free(a->gcm);
+    EVP_CIPHER_CTX_free(a->kept_gcm);
+    sp_wipe(a->kept_seal, sizeof a->kept_seal);
+    sp_wipe(a->ecb_key, sizeof a->ecb_key);
 }
 
 static EVP_CIPHER_CTX *loaded(struct crypto *c, enum aes_mode mode, const uint8_t *key, size_t key_n)
@@ -81,9 +85,19 @@ bool crypto_aes_cts(struct crypto *c, enum aes_mode mode, const uint8_t *key, si
     return true;
 }
 
+/* A request derives from one key again and again. */
 bool crypto_aes_load(struct crypto *c, const uint8_t *key, size_t key_n, struct sp_err *e)
 {
-    return loaded(c, AES_ECB, key, key_n) || crypto_fail_backend(e, "AES key");
+    int size = key_n == 32;
+
+    if (c->aes.ecb_holds[size] && sp_equal_ct(c->aes.ecb_key[size], key, key_n))
+        return true;
+    c->aes.ecb_holds[size] = false;
+    if (!loaded(c, AES_ECB, key, key_n))
+        return crypto_fail_backend(e, "AES key");
+    memcpy(c->aes.ecb_key[size], key, key_n);
+    c->aes.ecb_holds[size] = true;
+    return true;
 }
 
 bool crypto_aes_blocks(struct crypto *c, size_t key_n, const uint8_t *in, uint8_t *out, size_t n,
@@ -106,4 +120,6 @@ void crypto_aes_forget(struct crypto *c)
                 EVP_CipherInit_ex2(c->aes.ctx[size][m], NULL, zero, NULL, modes[m].encrypts, NULL);
                 c->aes.loaded[size][m] = false;
             }
+    sp_wipe(c->aes.ecb_key, sizeof c->aes.ecb_key);
+    c->aes.ecb_holds[0] = c->aes.ecb_holds[1] = false;
 }

@@ -58,16 +58,17 @@ const struct crypto_profile *crypto_rfc3962(void);
 const struct crypto_profile *crypto_rfc8009(void);
 const struct crypto_profile *crypto_profile_of(const struct crypto_type *t);
 
-/* NULL and 14 for a type that is not ours; NULL and SP_EINPUT for a key of the wrong length. */
-const struct crypto_type *crypto_check_key(const struct sp_key *key, struct sp_err *e);
-
 /* ---- AES: contexts made once, keys loaded per call ---- */
 
 enum aes_mode { AES_CTS_ENCRYPT, AES_CTS_DECRYPT, AES_ECB, AES_MODES };
 
 struct crypto_aes {
     EVP_CIPHER_CTX *ctx[2][AES_MODES]; /* 128, 256 */
-    EVP_CIPHER_CTX *gcm;
+    EVP_CIPHER_CTX *gcm;               /* any key */
+    EVP_CIPHER_CTX *kept_gcm;          /* holds kept_seal, from crypto_keep_seal */
+    uint8_t kept_seal[32];
+    uint8_t ecb_key[2][32]; /* what the contexts for single blocks hold */
+    bool ecb_holds[2];
     bool loaded[2][AES_MODES]; /* holds a key since the last forgetting */
 };
 SP_MUST bool crypto_aes_init(struct crypto_aes *a, OSSL_LIB_CTX *lib, struct sp_err *e);
@@ -88,6 +89,7 @@ void crypto_aes_forget(struct crypto *c);
 #define KEPT_SLOTS                                                                                           \
     8 /* a krbtgt key needs 2; a user's 1, 3, 56; a service's 2, 11 and what PAC and FAST add */
 #define KEPT_BUCKETS 2048
+#define KEPT_SEEN 8192
 
 struct kept_slot {
     uint32_t usage;
@@ -110,12 +112,16 @@ struct crypto_kept {
         *v; /* [CRYPTO_KEPT_MAX + 1]; v[0] is the anchor of the order: newer = oldest, older = newest */
     uint16_t count;
     uint16_t bucket[KEPT_BUCKETS];
+    uint16_t seen[KEPT_SEEN]; /* tags of what was asked for lately */
 };
 SP_MUST bool crypto_kept_init(struct crypto_kept *k, struct sp_err *e);
 void crypto_kept_free(struct crypto_kept *k);
 /* NULL when it is not there. Valid until the next put. */
 const struct derived *crypto_kept_find(struct crypto_kept *k, const struct sp_key *key,
                                        enum derived_kind kind, uint32_t usage);
+/* Whether this was asked for before, not long ago. What is used once costs less to derive than to put in. */
+bool crypto_kept_worth(struct crypto_kept *k, const struct sp_key *key, enum derived_kind kind,
+                       uint32_t usage);
 const struct derived *crypto_kept_put(struct crypto_kept *k, const struct sp_key *key, enum derived_kind kind,
                                       uint32_t usage, const struct derived *d);
 

@@ -202,8 +202,13 @@ static void absorb_pad(const struct hash_ops *op, const uint8_t *key, uint8_t pa
     uint8_t block[BLOCK_MAX];
     union state s;
 
-    for (size_t i = 0; i < op->block_n; i++)
-        block[i] = key[i] ^ pad;
+    for (size_t i = 0; i < op->block_n; i += sizeof(uint64_t)) {
+        uint64_t v;
+
+        memcpy(&v, key + i, sizeof v);
+        v ^= pad * UINT64_C(0x0101010101010101);
+        memcpy(block + i, &v, sizeof v);
+    }
     op->start(&s);
     op->compress(&s, block);
     op->save(&s, m);

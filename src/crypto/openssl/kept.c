@@ -15,17 +15,23 @@ void crypto_kept_free(struct crypto_kept *k)
 {
     if (k->v)
         sp_wipe(k->v, (k->count + 1u) * sizeof *k->v);
+    sp_wipe(k->seen, sizeof k->seen);
     free(k->v);
 }
 
 /* A key is as random as any hash of it; multiplying spreads those that somebody chose. */
-static uint16_t *bucket_of(struct crypto_kept *k, const uint8_t *key)
+static uint64_t hash_of(const uint8_t *key)
 {
     uint64_t a, b;
 
     memcpy(&a, key, 8);
     memcpy(&b, key + 8, 8);
-    return &k->bucket[(a ^ b) * 0x9e3779b97f4a7c15u >> 32 & (KEPT_BUCKETS - 1)];
+    return (a ^ b) * 0x9e3779b97f4a7c15u;
+}
+
+static uint16_t *bucket_of(struct crypto_kept *k, const uint8_t *key)
+{
+    return &k->bucket[hash_of(key) >> 32 & (KEPT_BUCKETS - 1)];
 }
 
 static void unlink_order(struct crypto_kept *k, uint16_t i)
@@ -111,6 +117,17 @@ const struct derived *crypto_kept_find(struct crypto_kept *k, const struct sp_ke
         if (x->slot[s].usage == usage && x->slot[s].kind == kind)
             return &x->slot[s].d;
     return NULL;
+}
+
+bool crypto_kept_worth(struct crypto_kept *k, const struct sp_key *key, enum derived_kind kind,
+                       uint32_t usage)
+{
+    uint64_t h = (hash_of(key->b) ^ (uint64_t)usage << 8 ^ kind) * 0x9e3779b97f4a7c15u;
+    uint16_t *at = &k->seen[h >> 32 & (KEPT_SEEN - 1)], tag = (uint16_t)(h >> 48 | 1);
+    bool seen = *at == tag;
+
+    *at = tag;
+    return seen;
 }
 
 const struct derived *crypto_kept_put(struct crypto_kept *k, const struct sp_key *key, enum derived_kind kind,

@@ -2,20 +2,6 @@
 /* The RFC 3961 operations: what is the same for all types. */
 #include "crypto/openssl/backend.h"
 
-const struct crypto_type *crypto_check_key(const struct sp_key *key, struct sp_err *e)
-{
-    const struct crypto_type *t = crypto_find_type(key->etype);
-
-    if (!t)
-        (void)sp_fail(e, SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP, "encryption type %d is not supported",
-                      key->etype);
-    else if (key->n != t->key_n)
-        (void)sp_fail(e, SP_EINPUT, 0, "a key of %u bytes for %s, which has %u", key->n, t->name, t->key_n);
-    else
-        return t;
-    return NULL;
-}
-
 const struct crypto_profile *crypto_profile_of(const struct crypto_type *t)
 {
     return t->etype >= ENCTYPE_AES128_CTS_HMAC_SHA256_128 ? crypto_rfc8009() : crypto_rfc3962();
@@ -40,7 +26,9 @@ static const struct derived *get_derived(struct crypto *c, const struct crypto_t
         return d;
     if (!crypto_profile_of(t)->derive(c, key, kind, usage, room, e))
         return NULL;
-    return key->keep ? crypto_kept_put(&c->kept, key, kind, usage, room) : room;
+    return key->keep && crypto_kept_worth(&c->kept, key, kind, usage)
+               ? crypto_kept_put(&c->kept, key, kind, usage, room)
+               : room;
 }
 
 /* Key schedules of kept keys may stay in the contexts; they are kept anyway. */

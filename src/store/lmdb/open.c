@@ -50,13 +50,25 @@ bool lmdb_make_key(struct lmdb_store *s, struct sp_span lookup, struct lmdb_key 
 {
     if (lookup.n == 0 || lookup.n > STORE_NAME_MAX)
         return sp_fail(e, SP_EINPUT, 0, "a name has 1 to %d bytes", STORE_NAME_MAX);
-    if (lookup.n <= LMDB_KEY_MAX) {
-        out->val = lmdb_val(lookup.p, lookup.n);
+    out->b[0] = LMDB_KEY_LEAD;
+    if (lookup.n <= LMDB_KEY_MAX - 1) {
+        memcpy(out->b + 1, lookup.p, lookup.n);
+        out->val = lmdb_val(out->b, 1 + lookup.n);
         return true;
     }
-    out->b[0] = 0xff;
-    out->val = lmdb_val(out->b, sizeof out->b);
-    return crypto_sha256(s->crypto, lookup, out->b + 1, e);
+    out->b[1] = 0xff;
+    out->val = lmdb_val(out->b, 2 + 32);
+    return crypto_sha256(s->crypto, lookup, out->b + 2, e);
+}
+
+bool lmdb_get_row(MDB_val v, struct lmdb_row *out)
+{
+    const uint8_t *p = v.mv_data;
+
+    if (v.mv_size <= ROW_HEAD)
+        return false;
+    *out = (struct lmdb_row){lmdb_get_id(p), p[ROW_KIND_AT], sp_span(p + ROW_HEAD, v.mv_size - ROW_HEAD)};
+    return out->kind == ROW_OWN || out->kind == ROW_ALIAS;
 }
 
 /* ---- opening ---- */
@@ -132,17 +144,19 @@ static bool open_dbs(struct lmdb_store *s, MDB_env *env, const struct dbi_plan *
 static bool open_accounts(struct lmdb_store *s, struct sp_err *e)
 {
     const struct dbi_plan v[] = {
-        {"meta",    &s->meta   },
-        {"names",   &s->names  },
-        {"records", &s->records}
+        {NULL,   &s->rows},
+        {"ids",  &s->ids },
+        {"meta", &s->meta}
     };
     int rc;
 
-    s->accounts = open_env(s, (struct env_plan){"accounts", ACCOUNTS_MAP, 0}, e);
-    if (!s->accounts || !open_dbs(s, s->accounts, v, 3, e))
+    s->accounts = open_env(s, (struct env_plan){"accounts", ACCOUNTS_MAP, MDB_NORDAHEAD}, e);
+    if (!s->accounts || !lmdb_settle_format(s, e) || !open_dbs(s, s->accounts, v, 3, e))
         return false;
     rc = mdb_txn_begin(s->accounts, NULL, MDB_RDONLY,
                        &s->batch); /* takes the reader slot before any sandbox */
+    if (rc == 0)
+        rc = mdb_cursor_open(s->batch, s->rows, &s->at);
     if (rc != 0)
         return lmdb_fail(s, rc, "begin", e);
     mdb_txn_reset(s->batch);
@@ -179,6 +193,7 @@ struct lmdb_store *lmdb_open(const char *dir, enum lmdb_mode mode, const uint8_t
     s->mode = mode;
     s->crypto = c;
     s->rng = rng;
+    crypto_keep_seal(c, s->master);
     lmdb_init_lookup(s);
     if (open_accounts(s, e) && open_activity(s, e))
         return s;
@@ -190,12 +205,15 @@ void lmdb_close(struct lmdb_store *s)
 {
     if (!s)
         return;
+    if (s->at)
+        mdb_cursor_close(s->at);
     if (s->batch)
         mdb_txn_abort(s->batch);
     if (s->accounts)
         mdb_env_close(s->accounts);
     if (s->activity)
         mdb_env_close(s->activity);
+    crypto_keep_seal(s->crypto, NULL);
     sp_arena_reset(&s->scratch);
     free(s->scratch.p);
     sp_wipe(s, sizeof *s);

@@ -7,17 +7,34 @@
 
 #include "store/lmdb/lmdb.h"
 
+/* Layout, LMDB_FORMAT 2 (format.c upgrades what is older):
+ *
+ *   unnamed    01, index key    -> id 8, ROW_OWN or ROW_ALIAS, sealed record
+ *   "ids"      id 8             -> the whole key of the account's own row
+ *   "meta"     name             -> sealed value; those whose name begins with # are not sealed
+ *
+ * The library keeps its own rows for "ids" and "meta" in the unnamed tree: the byte 01 keeps them apart from
+ * accounts of these names. Numbers are big-endian.
+ *
+ * Every name of an account has a row of its own with the same sealed bytes, written and removed together: a
+ * look-up by any of them reads one row, so that its time does not tell an alias from other names. What stands
+ * before the sealed bytes is not authenticated. Look-ups go by the record's names alone; ROW_ALIAS only keeps
+ * an account from being listed by each of its names, and listing notices when it is wrong. */
+#define LMDB_FORMAT 2
+#define LMDB_FORMAT_NAME "#format"
 #define LMDB_KEY_MAX 511 /* what the library takes */
+#define LMDB_KEY_LEAD 1
 #define LMDB_SCRATCH (512 * 1024)
 
-/* Values of the database `names`: the id, big-endian, then one of these. */
-enum { NAME_ROW = 9, NAME_OWN = 0, NAME_ALIAS = 1 };
+enum { ROW_KIND_AT = 8, ROW_HEAD = 9, ROW_OWN = 0, ROW_ALIAS = 1 };
+#define LMDB_ROW_MAX (ROW_HEAD + STORE_RECORD_MAX)
 
 struct lmdb_store {
     struct store_lookup lookup; /* first: the port's functions cast back */
     MDB_env *accounts, *activity;
-    MDB_dbi meta, names, records, counters;
+    MDB_dbi rows, ids, meta, counters;
     MDB_txn *batch; /* the kept read transaction; reset while `reading` is false */
+    MDB_cursor *at; /* in the batch's rows */
     bool reading;
     enum lmdb_mode mode;
     struct crypto *crypto;
@@ -27,14 +44,27 @@ struct lmdb_store {
     char dir[4096];
 };
 
-/* A look-up key as the library takes it. UTF-8 has no byte 0xff, so a hashed long name never meets a short
- * one. */
+/* A look-up key as the library takes it: 01, then the look-up key, or 0xff and a hash of one that is too
+ * long. UTF-8 has no byte 0xff, so a hashed name never meets a short one. */
 struct lmdb_key {
-    uint8_t b[1 + 32];
+    uint8_t b[LMDB_KEY_MAX];
     MDB_val val;
 };
 SP_MUST bool lmdb_make_key(struct lmdb_store *s, struct sp_span lookup, struct lmdb_key *out,
                            struct sp_err *e);
+
+struct lmdb_row {
+    uint64_t id;
+    uint8_t kind; /* ROW_OWN, ROW_ALIAS */
+    struct sp_span record;
+};
+/* False for what cannot be a row. */
+SP_MUST bool lmdb_get_row(MDB_val v, struct lmdb_row *out);
+
+static inline bool lmdb_is_row_key(MDB_val key)
+{
+    return key.mv_size > 1 && *(const uint8_t *)key.mv_data == LMDB_KEY_LEAD;
+}
 
 void lmdb_put_id(uint8_t out[8], uint64_t id);
 uint64_t lmdb_get_id(const void *p);
@@ -51,6 +81,10 @@ static inline struct sp_span lmdb_span(MDB_val v)
 
 /* The library's code as one of ours: a full map, disk or quota is SP_EFULL. Always false. */
 bool lmdb_fail(struct lmdb_store *s, int rc, const char *doing, struct sp_err *e);
+
+/* Checks the format of the accounts, makes a store that is not there (LMDB_CREATE), upgrades an older one
+ * (not LMDB_READ): in one transaction, so that a crash leaves the old one. */
+SP_MUST bool lmdb_settle_format(struct lmdb_store *s, struct sp_err *e);
 
 /* Fills in the port. */
 void lmdb_init_lookup(struct lmdb_store *s);

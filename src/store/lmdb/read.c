@@ -3,23 +3,46 @@
 
 #include "store/lmdb/private.h"
 
+/* The row that holds the account's record. SP_EBACKEND when what lies under the key is another. */
+static bool read_own(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct sp_span own,
+                     struct lmdb_row *out, struct sp_err *e)
+{
+    MDB_val key = lmdb_val(own.p, own.n), value;
+    int rc = mdb_get(txn, s->rows, &key, &value);
+
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return lmdb_fail(s, rc, "read", e);
+    if (rc == 0 && lmdb_get_row(value, out) && out->kind == ROW_OWN && out->id == id)
+        return true;
+    return sp_fail(e, SP_EBACKEND, 0, "record %llu: the index leads elsewhere", (unsigned long long)id);
+}
+
 bool lmdb_read_record(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct sp_arena *mem,
                       struct store_account *out, struct sp_err *e)
 {
     uint8_t be[8];
-    MDB_val key = {sizeof be, be}, value;
+    MDB_val key = {sizeof be, be}, own;
+    struct lmdb_row row = {0};
     int rc;
 
     lmdb_put_id(be, id);
-    rc = mdb_get(txn, s->records, &key, &value);
+    rc = mdb_get(txn, s->ids, &key, &own);
     if (rc == MDB_NOTFOUND)
         return sp_fail(e, SP_ENOTFOUND, 0, "no account with id %llu", (unsigned long long)id);
     if (rc != 0)
         return lmdb_fail(s, rc, "read", e);
-    return store_open_record(s->crypto, s->master, id, lmdb_span(value), mem, out, e);
+    return read_own(s, txn, id, lmdb_span(own), &row, e) &&
+           store_open_record(s->crypto, s->master, id, row.record, mem, out, e);
 }
 
 /* ---- the port ---- */
+
+void lmdb_settle(struct lmdb_store *s)
+{
+    if (s->reading)
+        mdb_txn_reset(s->batch);
+    s->reading = false;
+}
 
 static bool begin_batch(struct lmdb_store *s, struct sp_err *e)
 {
@@ -28,17 +51,14 @@ static bool begin_batch(struct lmdb_store *s, struct sp_err *e)
     if (s->reading)
         return true;
     rc = mdb_txn_renew(s->batch);
-    if (rc != 0)
-        return lmdb_fail(s, rc, "begin", e);
-    s->reading = true;
-    return true;
-}
-
-void lmdb_settle(struct lmdb_store *s)
-{
-    if (s->reading)
-        mdb_txn_reset(s->batch);
-    s->reading = false;
+    if (rc == 0) {
+        s->reading = true;
+        rc = mdb_cursor_renew(s->batch, s->at);
+    }
+    if (rc == 0)
+        return true;
+    lmdb_settle(s);
+    return lmdb_fail(s, rc, "begin", e);
 }
 
 static bool has_lookup(const struct store_account *a, struct sp_span lookup)
@@ -51,46 +71,66 @@ static bool has_lookup(const struct store_account *a, struct sp_span lookup)
     return false;
 }
 
-/* The record of an indexed name. The index is not sealed, so the record has the last word on whose name it
- * is. */
-static bool read_named(struct lmdb_store *s, struct sp_span lookup, MDB_val row, struct sp_arena *mem,
-                       struct store_account *out, struct sp_err *e)
+/* The record of a row. */
+static bool open_row(struct lmdb_store *s, MDB_val value, struct sp_arena *mem, struct store_account *out,
+                     struct sp_err *e)
 {
-    struct store_account a = {0};
-    struct sp_err why = {0};
+    struct lmdb_row row;
 
-    if (row.mv_size != NAME_ROW)
-        return sp_fail(e, SP_EBACKEND, 0, "%.*s: its index entry is damaged",
-                       (int)(lookup.n < 64 ? lookup.n : 64), (const char *)lookup.p);
-    if (lmdb_read_record(s, s->batch, lmdb_get_id(row.mv_data), mem, &a, &why)) {
-        if (has_lookup(&a, lookup)) {
-            *out = a;
-            return true;
-        }
-        sp_fail(&why, SP_EBACKEND, 0, "the index leads to record %llu, which has another name",
-                (unsigned long long)a.id);
-    }
-    return sp_fail(e, why.kind == SP_ENOTFOUND ? SP_EBACKEND : why.kind, 0, "%.*s: %s",
-                   (int)(lookup.n < 64 ? lookup.n : 64), (const char *)lookup.p, why.text);
+    if (!lmdb_get_row(value, &row))
+        return sp_fail(e, SP_EBACKEND, 0, "its index entry is damaged");
+    return store_open_record(s->crypto, s->master, row.id, row.record, mem, out, e);
 }
 
+/* Rows are not sealed, so the record has the last word on whose name it is. */
+static bool check_named(const struct store_account *a, struct sp_span lookup, struct sp_err *e)
+{
+    return has_lookup(a, lookup) ||
+           sp_fail(e, SP_EBACKEND, 0, "the index leads to record %llu, which has another name",
+                   (unsigned long long)a->id);
+}
+
+/* The row of that key, or the one behind it, or the last one: MDB_NOTFOUND only when there are no rows. */
+static int seek(struct lmdb_store *s, MDB_val *key, MDB_val *value)
+{
+    int rc = mdb_cursor_get(s->at, key, value, MDB_SET_RANGE);
+
+    if (rc == MDB_NOTFOUND)
+        rc = mdb_cursor_get(s->at, key, value, MDB_LAST);
+    while (rc == 0 && !lmdb_is_row_key(*key)) /* the library's own, behind all of ours */
+        rc = mdb_cursor_get(s->at, key, value, MDB_PREV);
+    return rc;
+}
+
+/* A name that is not there costs the reading of the account that lies where it would lie. */
 static bool find(struct store_lookup *l, struct sp_span lookup, struct sp_arena *mem,
                  struct store_account *out, struct sp_err *e)
 {
     struct lmdb_store *s = (struct lmdb_store *)l;
+    int shown = (int)(lookup.n < 64 ? lookup.n : 64);
+    struct sp_err why = {0};
+    struct store_account a = {0};
     struct lmdb_key key;
-    MDB_val row;
+    MDB_val at, value;
+    bool read;
     int rc;
 
     if (!lmdb_make_key(s, lookup, &key, e) || !begin_batch(s, e))
         return false;
-    rc = mdb_get(s->batch, s->names, &key.val, &row);
-    if (rc == MDB_NOTFOUND)
-        return sp_fail(e, SP_ENOTFOUND, 0, "no account %.*s", (int)(lookup.n < 64 ? lookup.n : 64),
-                       (const char *)lookup.p);
-    if (rc != 0)
+    at = key.val;
+    rc = seek(s, &at, &value);
+    if (rc != 0 && rc != MDB_NOTFOUND)
         return lmdb_fail(s, rc, "read", e);
-    return read_named(s, lookup, row, mem, out, e);
+    read = rc == 0 && open_row(s, value, mem, &a, &why);
+    if (rc != 0 || !sp_same(lmdb_span(at), lmdb_span(key.val))) {
+        if (sp_ok(e)) /* formatting a text takes time that could be seen */
+            *e = (struct sp_err){.kind = SP_ENOTFOUND, .text = "no such account"};
+        return false;
+    }
+    if (!read || !check_named(&a, lookup, &why))
+        return sp_fail(e, why.kind, 0, "%.*s: %s", shown, (const char *)lookup.p, why.text);
+    *out = a;
+    return true;
 }
 
 static bool find_id(struct store_lookup *l, uint64_t id, struct sp_arena *mem, struct store_account *out,
@@ -101,9 +141,18 @@ static bool find_id(struct store_lookup *l, uint64_t id, struct sp_arena *mem, s
     return begin_batch(s, e) && lmdb_read_record(s, s->batch, id, mem, out, e);
 }
 
+/* The number of the transaction whose state the batch reads: every commit has its own. */
+static uint64_t version(struct store_lookup *l)
+{
+    struct lmdb_store *s = (struct lmdb_store *)l;
+    struct sp_err e = {0};
+
+    return begin_batch(s, &e) ? mdb_txn_id(s->batch) : 0;
+}
+
 void lmdb_init_lookup(struct lmdb_store *s)
 {
-    s->lookup = (struct store_lookup){find, find_id};
+    s->lookup = (struct store_lookup){find, find_id, version};
 }
 
 struct store_lookup *lmdb_lookup(struct lmdb_store *s)
@@ -118,46 +167,75 @@ struct visitor {
     bool (*visit)(void *ctx, const struct store_account *a, struct sp_err *e);
     void *ctx;
     struct sp_err broken; /* the first record that could not be trusted; the others are still visited */
+    size_t own_rows;
 };
 
-static bool visit_row(struct lmdb_store *s, MDB_txn *txn, MDB_val row, struct visitor *v, struct sp_err *e)
+/* Which row is the own one is not sealed: the record has the last word. */
+static bool open_own(struct lmdb_store *s, MDB_val key, const struct lmdb_row *row, struct sp_arena *mem,
+                     struct store_account *out, struct sp_err *e)
+{
+    struct lmdb_key own;
+
+    if (!store_open_record(s->crypto, s->master, row->id, row->record, mem, out, e) ||
+        !lmdb_make_key(s, out->lookup, &own, e))
+        return false;
+    return sp_same(lmdb_span(own.val), lmdb_span(key)) ||
+           sp_fail(e, SP_EBACKEND, 0, "record %llu: it lies under another name than its own",
+                   (unsigned long long)row->id);
+}
+
+static bool visit_row(struct lmdb_store *s, MDB_val key, MDB_val value, struct visitor *v, struct sp_err *e)
 {
     struct store_account a;
     struct sp_err why = {0};
+    struct lmdb_row row;
 
-    if (row.mv_size != NAME_ROW || ((const uint8_t *)row.mv_data)[8] != NAME_OWN)
+    if (!lmdb_get_row(value, &row) || row.kind != ROW_OWN)
         return true;
+    v->own_rows++;
     sp_arena_reset(v->mem);
-    if (!lmdb_read_record(s, txn, lmdb_get_id(row.mv_data), v->mem, &a, &why)) {
+    if (!open_own(s, key, &row, v->mem, &a, &why)) {
         sp_fail(&v->broken, why.kind, 0, "%s", why.text);
         return true;
     }
     return v->visit(v->ctx, &a, e);
 }
 
+/* An account none of whose rows says that it is the own one would be passed over in silence. */
+static bool check_visited(struct lmdb_store *s, MDB_txn *txn, struct visitor *v, struct sp_err *e)
+{
+    MDB_stat st;
+    int rc = mdb_stat(txn, s->ids, &st);
+
+    if (rc == 0 && st.ms_entries != v->own_rows)
+        sp_fail(&v->broken, SP_EBACKEND, 0, "%s: %zu accounts, and %zu rows that are one's own", s->dir,
+                (size_t)st.ms_entries, v->own_rows);
+    return rc == 0 || lmdb_fail(s, rc, "read", e);
+}
+
 static bool visit_rows(struct lmdb_store *s, MDB_txn *txn, struct visitor *v, struct sp_err *e)
 {
     MDB_cursor *c;
-    MDB_val key, row;
+    MDB_val key, value;
     bool more = true;
-    int rc = mdb_cursor_open(txn, s->names, &c);
+    int rc = mdb_cursor_open(txn, s->rows, &c);
 
     if (rc != 0)
         return lmdb_fail(s, rc, "read", e);
-    for (rc = mdb_cursor_get(c, &key, &row, MDB_FIRST); rc == 0 && more;
-         rc = mdb_cursor_get(c, &key, &row, MDB_NEXT))
-        more = visit_row(s, txn, row, v, e);
+    for (rc = mdb_cursor_get(c, &key, &value, MDB_FIRST); rc == 0 && more && lmdb_is_row_key(key);
+         rc = mdb_cursor_get(c, &key, &value, MDB_NEXT))
+        more = visit_row(s, key, value, v, e);
     mdb_cursor_close(c);
     if (!more)
         return false;
-    return rc == 0 || rc == MDB_NOTFOUND || lmdb_fail(s, rc, "read", e);
+    return rc == 0 || rc == MDB_NOTFOUND ? check_visited(s, txn, v, e) : lmdb_fail(s, rc, "read", e);
 }
 
 bool lmdb_each(struct lmdb_store *s, struct sp_arena *mem,
                bool (*visit)(void *ctx, const struct store_account *a, struct sp_err *e), void *ctx,
                struct sp_err *e)
 {
-    struct visitor v = {mem, visit, ctx, {0}};
+    struct visitor v = {mem, visit, ctx, {0}, 0};
     MDB_txn *txn;
     int rc = mdb_txn_begin(s->accounts, NULL, MDB_RDONLY, &txn);
     bool ok;
@@ -178,7 +256,7 @@ uint64_t lmdb_count(struct lmdb_store *s)
     MDB_stat st = {0};
 
     if (begin_batch(s, &e))
-        mdb_stat(s->batch, s->records, &st);
+        mdb_stat(s->batch, s->ids, &st);
     lmdb_settle(s);
     return st.ms_entries;
 }

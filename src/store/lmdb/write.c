@@ -9,7 +9,7 @@
 
 #include "store/lmdb/private.h"
 
-/* Not sealed: it holds nothing secret, and the highest record id is looked at as well. */
+/* Not sealed: it holds nothing secret, and the highest id in use is looked at as well. */
 static const char next_id_name[] = "#next-id";
 
 static bool begin_write(struct lmdb_store *s, MDB_txn **txn, struct sp_err *e)
@@ -43,7 +43,7 @@ static bool last_id(struct lmdb_store *s, MDB_txn *txn, uint64_t *id, struct sp_
 {
     MDB_cursor *c;
     MDB_val key, value;
-    int rc = mdb_cursor_open(txn, s->records, &c);
+    int rc = mdb_cursor_open(txn, s->ids, &c);
 
     if (rc != 0)
         return lmdb_fail(s, rc, "read", e);
@@ -77,16 +77,17 @@ static bool drop_name(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct sp
                       struct sp_err *e)
 {
     struct lmdb_key key;
-    MDB_val row;
+    struct lmdb_row row;
+    MDB_val value;
     int rc;
 
     if (!lmdb_make_key(s, lookup, &key, e))
         return false;
-    rc = mdb_get(txn, s->names, &key.val, &row);
-    if (rc == MDB_NOTFOUND || (rc == 0 && (row.mv_size != NAME_ROW || lmdb_get_id(row.mv_data) != id)))
+    rc = mdb_get(txn, s->rows, &key.val, &value);
+    if (rc == MDB_NOTFOUND || (rc == 0 && (!lmdb_get_row(value, &row) || row.id != id)))
         return true;
     if (rc == 0)
-        rc = mdb_del(txn, s->names, &key.val, NULL);
+        rc = mdb_del(txn, s->rows, &key.val, NULL);
     return rc == 0 || lmdb_fail(s, rc, "delete", e);
 }
 
@@ -94,16 +95,17 @@ static bool drop_name(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct sp
 static bool drop_names_slowly(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct sp_err *e)
 {
     MDB_cursor *c;
-    MDB_val key, row;
-    int rc = mdb_cursor_open(txn, s->names, &c);
+    MDB_val key, value;
+    struct lmdb_row row;
+    int rc = mdb_cursor_open(txn, s->rows, &c);
 
     if (rc != 0)
         return lmdb_fail(s, rc, "read", e);
-    while ((rc = mdb_cursor_get(c, &key, &row, MDB_NEXT)) == 0)
-        if (row.mv_size == NAME_ROW && lmdb_get_id(row.mv_data) == id && (rc = mdb_cursor_del(c, 0)) != 0)
+    while ((rc = mdb_cursor_get(c, &key, &value, MDB_NEXT)) == 0 && lmdb_is_row_key(key))
+        if (lmdb_get_row(value, &row) && row.id == id && (rc = mdb_cursor_del(c, 0)) != 0)
             break;
     mdb_cursor_close(c);
-    return rc == MDB_NOTFOUND || lmdb_fail(s, rc, "delete", e);
+    return rc == 0 || rc == MDB_NOTFOUND || lmdb_fail(s, rc, "delete", e);
 }
 
 static bool drop_names(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct sp_err *e)
@@ -122,24 +124,17 @@ static bool drop_names(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct s
     return ok;
 }
 
-struct name_row {
-    struct sp_span lookup, shown;
-    uint8_t kind;
+struct named_row {
+    struct sp_span shown; /* the name, for an error's text */
+    MDB_val key, value;
 };
 
-static bool add_name(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct name_row n, struct sp_err *e)
+static bool add_row(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct named_row n, struct sp_err *e)
 {
-    uint8_t row[NAME_ROW];
-    struct lmdb_key key;
-    MDB_val value = {sizeof row, row};
-    int rc;
+    struct lmdb_row there;
+    int rc = mdb_put(txn, s->rows, &n.key, &n.value, MDB_NOOVERWRITE);
 
-    if (!lmdb_make_key(s, n.lookup, &key, e))
-        return false;
-    lmdb_put_id(row, id);
-    row[8] = n.kind;
-    rc = mdb_put(txn, s->names, &key.val, &value, MDB_NOOVERWRITE);
-    if (rc == MDB_KEYEXIST && value.mv_size == NAME_ROW && lmdb_get_id(value.mv_data) == id)
+    if (rc == MDB_KEYEXIST && lmdb_get_row(n.value, &there) && there.id == id)
         return true; /* an alias that says the name again */
     if (rc == MDB_KEYEXIST)
         return sp_fail(e, SP_EEXIST, 0, "the name %.*s is taken", (int)(n.shown.n < 100 ? n.shown.n : 100),
@@ -147,34 +142,49 @@ static bool add_name(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct nam
     return rc == 0 || lmdb_fail(s, rc, "write", e);
 }
 
-static bool add_names(struct lmdb_store *s, MDB_txn *txn, const struct store_account *a, struct sp_err *e)
+static bool add_id(struct lmdb_store *s, MDB_txn *txn, uint64_t id, MDB_val own, struct sp_err *e)
 {
-    bool ok = add_name(s, txn, a->id, (struct name_row){a->lookup, a->name, NAME_OWN}, e);
-
-    for (uint32_t i = 0; ok && i < a->aliases.count; i++)
-        ok =
-            add_name(s, txn, a->id, (struct name_row){a->alias_lookups.v[i], a->aliases.v[i], NAME_ALIAS}, e);
-    return ok;
-}
-
-/* ---- records ---- */
-
-static bool put_record(struct lmdb_store *s, MDB_txn *txn, const struct store_account *a, struct sp_err *e)
-{
-    uint8_t record[STORE_RECORD_MAX], be[8];
-    MDB_val key = {sizeof be, be}, value;
-    size_t n;
+    uint8_t be[8];
+    MDB_val key = {sizeof be, be};
     int rc;
 
-    if (!store_seal(s->crypto, s->master, s->rng, a, record, sizeof record, &n, e)) {
+    lmdb_put_id(be, id);
+    rc = mdb_put(txn, s->ids, &key, &own, 0);
+    return rc == 0 || lmdb_fail(s, rc, "write", e);
+}
+
+static bool seal_row(struct lmdb_store *s, const struct store_account *a, uint8_t row[LMDB_ROW_MAX],
+                     MDB_val *out, struct sp_err *e)
+{
+    size_t n;
+
+    if (!store_seal(s->crypto, s->master, s->rng, a, row + ROW_HEAD, STORE_RECORD_MAX, &n, e)) {
         if (e->kind == SP_EFULL)
             e->kind = SP_EINPUT; /* not the disk: this account holds too much */
         return false;
     }
-    lmdb_put_id(be, a->id);
-    value = lmdb_val(record, n);
-    rc = mdb_put(txn, s->records, &key, &value, 0);
-    return rc == 0 || lmdb_fail(s, rc, "write", e);
+    lmdb_put_id(row, a->id);
+    *out = lmdb_val(row, ROW_HEAD + n);
+    return true;
+}
+
+static bool add_rows(struct lmdb_store *s, MDB_txn *txn, const struct store_account *a, struct sp_err *e)
+{
+    uint8_t bytes[LMDB_ROW_MAX];
+    struct lmdb_key key;
+    MDB_val row;
+    bool ok;
+
+    if (!seal_row(s, a, bytes, &row, e) || !lmdb_make_key(s, a->lookup, &key, e))
+        return false;
+    bytes[ROW_KIND_AT] = ROW_OWN;
+    ok = add_row(s, txn, a->id, (struct named_row){a->name, key.val, row}, e) &&
+         add_id(s, txn, a->id, key.val, e);
+    bytes[ROW_KIND_AT] = ROW_ALIAS;
+    for (uint32_t i = 0; ok && i < a->aliases.count; i++)
+        ok = lmdb_make_key(s, a->alias_lookups.v[i], &key, e) &&
+             add_row(s, txn, a->id, (struct named_row){a->aliases.v[i], key.val, row}, e);
+    return ok;
 }
 
 static bool put_one(struct lmdb_store *s, MDB_txn *txn, struct store_account *a, struct sp_err *e)
@@ -183,7 +193,7 @@ static bool put_one(struct lmdb_store *s, MDB_txn *txn, struct store_account *a,
         return sp_fail(e, SP_EBUG, 0, "an alias without a look-up key");
     if (a->id == 0 ? !new_id(s, txn, &a->id, e) : !drop_names(s, txn, a->id, e))
         return false;
-    return add_names(s, txn, a, e) && put_record(s, txn, a, e);
+    return add_rows(s, txn, a, e);
 }
 
 /* Which of the ids were given by this transaction, to be taken back when it fails. */
@@ -229,7 +239,7 @@ static bool delete_one(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct s
     if (!drop_names(s, txn, id, e))
         return false;
     lmdb_put_id(be, id);
-    rc = mdb_del(txn, s->records, &key, NULL);
+    rc = mdb_del(txn, s->ids, &key, NULL);
     return rc == 0 || lmdb_fail(s, rc, "delete", e);
 }
 
