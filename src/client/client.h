@@ -5,7 +5,7 @@
  * docs/PROTOCOL.md ("client-side checks").
  *
  * One object per login. Memory: everything lives in the arena given to client_start until the caller resets
- * it. */
+ * it; half of what is left in it at the start is taken at once, for requests and for what a step decrypts. */
 #ifndef SP_CLIENT_CLIENT_H
 #define SP_CLIENT_CLIENT_H
 
@@ -19,6 +19,8 @@
 #define CLIENT_ROUNDS_MAX 16   /* requests of one login */
 #define CLIENT_REFERRALS_MAX 5 /* realms passed on the way to a service */
 #define CLIENT_ARENA_MIN (128 * 1024)
+#define CLIENT_KEYS_MAX 32              /* long-term keys of a wish */
+#define CLIENT_SKEW_S 300               /* between a KDC and its tickets' times, as we see them */
 #define CLIENT_OFFSET_MAX_S (24 * 3600) /* how far a KDC may move our idea of its clock */
 
 /* Where the KDC is reached decides what may be shown to it (decision 24). */
@@ -42,6 +44,7 @@ void client_policy_in_band(struct client_policy *p); /* through a server nobody 
 struct client_known {
     int32_t etype;
     struct sp_span salt, params;
+    bool spake; /* the KDC has SPAKE: no timestamp is sent at once where SPAKE may be used */
 };
 
 enum client_goal {
