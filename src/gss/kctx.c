@@ -718,6 +718,15 @@ static bool make_reply(struct accepting *a, struct sp_span *reply)
     return make_ap_rep(k, a->c, a->env, &part, a->mem, reply, a->e);
 }
 
+/* What libkrb5 knows an authenticator by, too: the checksum at the end of the ciphertext. */
+static struct sp_span replay_tag(const struct accepting *a)
+{
+    struct sp_span cipher = a->ap.authenticator.cipher; /* it was decrypted: its type is ours, and it is long enough */
+    size_t n = crypto_find_type(a->made.session.etype)->tag_n;
+
+    return sp_span(cipher.p + cipher.n - n, n);
+}
+
 /* The replay cache comes last: only what would have been accepted is worth remembering. */
 static bool accept(struct accepting *a, struct sp_span ap_req, struct sp_span *reply)
 {
@@ -727,7 +736,7 @@ static bool accept(struct accepting *a, struct sp_span ap_req, struct sp_span *r
         return false;
     if ((a->made.flags & KCTX_MUTUAL) && !make_reply(a, reply))
         return false;
-    if (r && !r->note(r, a->ap.authenticator.cipher, a->env.wall_us / 1000000, a->how->skew_s, a->e))
+    if (r && !r->note(r, replay_tag(a), a->env.wall_us / 1000000, a->how->skew_s, a->e))
         return false;
     if (a->made.flags & KCTX_DCE)
         a->made.state = KCTX_WAIT_THIRD;

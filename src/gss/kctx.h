@@ -122,10 +122,9 @@ struct kctx_keys { /* the keytab, as a port; synchronous, never waits for a netw
                  uint32_t kvno, struct sp_key *out, struct sp_err *e);
 };
 struct kctx_replays { /* the replay cache, as a port (decision 28) */
-    /* Records the authenticator's ciphertext; SP_EREFUSED, proto KRB_AP_ERR_REPEAT (34), when it was there.
-     */
-    bool (*note)(struct kctx_replays *r, struct sp_span authenticator_cipher, int64_t now_s, int32_t skew_s,
-                 struct sp_err *e);
+    /* Records the authenticator's checksum (the end of its ciphertext, tag_n bytes); SP_EREFUSED, proto
+     * KRB_AP_ERR_REPEAT (34), when it was there. */
+    bool (*note)(struct kctx_replays *r, struct sp_span tag, int64_t now_s, int32_t skew_s, struct sp_err *e);
 };
 struct kctx_accepting {
     struct kctx_keys *keys;

@@ -5,8 +5,12 @@
  *     sec_new(...)  then  sec_step(ctx, env, event, action) until action.what is SEC_DONE or the call fails
  *
  * One object for its whole life. A context that failed stays failed; every other call on it is refused, none
- * crashes. Memory: everything lives in the arena given to sec_new (SEC_ARENA_MIN bytes or more; pages that
- * are not used cost nothing) until sec_wipe. */
+ * crashes. An event that is not due is refused too and changes nothing.
+ *
+ * Memory: what is left of the arena given to sec_new (SEC_ARENA_MIN bytes or more; pages that are not used
+ * cost nothing) is the context's alone until sec_wipe. The structs that say how are copied, and nothing of
+ * what they point to: spans, names, keys, tickets, bindings and ports must live as long as the context. An
+ * action's spans live until the next sec_step. */
 #ifndef SP_GSS_SEC_H
 #define SP_GSS_SEC_H
 
@@ -22,7 +26,7 @@
 #define SEC_COOKIE_MAX 1024
 
 enum sec_event_kind {
-    SEC_START,       /* initiator's first step; no token */
+    SEC_START,       /* initiator's first step; no token. Acceptor: speak first (NegTokenInit2, for SMB) */
     SEC_TOKEN,       /* the peer's token */
     SEC_CARRIED,     /* the KDC's answer to SEC_CARRY: bytes */
     SEC_NOT_CARRIED, /* code: KRB_AP_ERR_IAKERB_KDC_NOT_FOUND (85) or KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE (86)
@@ -49,6 +53,7 @@ struct sec_action {
 enum sec_role { SEC_INITIATOR, SEC_ACCEPTOR };
 enum sec_finished { SEC_FINISHED_REQUIRED, SEC_FINISHED_OPTIONAL };
 enum sec_old_mit { SEC_OLD_MIT_OFF, SEC_OLD_MIT_ACCEPT };
+enum sec_e_text { SEC_E_TEXT_DROP, SEC_E_TEXT_KEEP };    /* of a KDC's KRB-ERROR: it may tell about the KDC */
 enum sec_list_mic { SEC_MIC_STRICT, SEC_MIC_WHEN_SENT }; /* spec/iakerb.md 4.3 */
 
 struct sec_initiator {
@@ -58,12 +63,13 @@ struct sec_initiator {
     struct client_wish wish; /* who, with what; goal is set by the engine. `service` is the target */
     const struct krb_credential *ticket; /* a service ticket that is there already; or NULL */
     struct client_policy policy;
-    struct sp_span target_host; /* for messages, and for the realm of local accounts */
-    uint32_t flags;             /* kctx flags wanted */
-    const uint8_t *bindings;    /* 16 bytes or NULL */
-    bool discover;              /* ask the acceptor for its realm first (the name has none) */
-    bool service_by_as;         /* decision 14 */
-    enum sec_old_mit old_mit;   /* speak MIT's dialect of 1.9 to 1.21 */
+    struct sp_span target_host;             /* for messages, and for the realm of local accounts */
+    uint32_t flags;                         /* kctx flags wanted */
+    const struct krb_credential *forwarded; /* with KCTX_DELEG: a forwarded TGT to hand over; or NULL */
+    const uint8_t *bindings;                /* 16 bytes or NULL */
+    bool discover;                          /* ask the acceptor for its realm first (the name has none) */
+    bool service_by_as;                     /* decision 14 */
+    enum sec_old_mit old_mit;               /* speak MIT's dialect of 1.9 to 1.21 */
     bool
         krb5_framed_ap_req; /* frame the AP-REQ with the krb5 OID even when replies carried no header-flags */
 };
@@ -80,6 +86,7 @@ struct sec_acceptor {
     enum sec_finished finished;
     enum sec_old_mit old_mit;
     enum sec_list_mic list_mic;
+    enum sec_e_text e_text;
 };
 
 struct sec; /* gss/internal.h */
@@ -98,7 +105,7 @@ bool sec_is_established(const struct sec *s);
 struct kctx *sec_kctx(struct sec *s);
 enum token_mech sec_mech(const struct sec *s); /* TOKEN_UNKNOWN while open */
 struct sec_facts {                             /* for records and --trace */
-    uint32_t from_client, round_trips;
+    uint32_t from_client; /* tokens; of a pair the second may be lacking, so this counts round trips */
     size_t bytes;
     bool discovered, old_mit, no_finished, windows; /* windows: header-flags were seen */
     struct sp_span realm;                           /* of the proxied messages */
