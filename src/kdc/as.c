@@ -3,22 +3,12 @@
  * the answer depends on whether the client exists. */
 #include "kdc/internal.h"
 
-struct as {
-    bool known;
-    struct sp_span lookup, salt; /* salt: by the realm's rule, whatever the account's is */
-    int32_t etype;               /* first of our order that the request lists */
-    struct krb_enc proof;
-    const struct store_key *key;   /* that proved it; also the reply key */
-    const struct kdc_source *from; /* who pays for a wrong guess */
-    struct kdc_guess guess;
-};
-
 /* Decision 43: these make no sense in an AS request; POSTDATED and anonymity are not ours. */
 static const uint8_t refused[] = {
     OPT_FORWARDED,         OPT_PROXY,           OPT_POSTDATED, OPT_CNAME_IN_ADDL_TKT,
     OPT_REQUEST_ANONYMOUS, OPT_ENC_TKT_IN_SKEY, OPT_RENEW,     OPT_VALIDATE};
 
-static bool check_request(struct kdc_work *w, struct as *a)
+static bool check_request(struct kdc_work *w, struct kdc_as *a)
 {
     const struct krb_req_body *b = &w->m.body;
 
@@ -38,7 +28,7 @@ static bool check_request(struct kdc_work *w, struct as *a)
     return kdc_check_times(w);
 }
 
-static bool find_client(struct kdc_work *w, struct as *a)
+static bool find_client(struct kdc_work *w, struct kdc_as *a)
 {
     struct krb_name *name = &w->m.body.cname;
     struct sp_err e = {0};
@@ -64,7 +54,7 @@ static bool find_client(struct kdc_work *w, struct as *a)
 
 /* The entry that tells the client how its key is made. Random keys and unknown names get what the realm's
  * rule gives. */
-static bool make_info2(struct kdc_work *w, const struct as *a, const struct store_key *k, int32_t etype,
+static bool make_info2(struct kdc_work *w, const struct kdc_as *a, const struct store_key *k, int32_t etype,
                        struct sp_span *out)
 {
     const struct crypto_type *t = crypto_find_type(etype);
@@ -87,33 +77,75 @@ static bool make_info2(struct kdc_work *w, const struct as *a, const struct stor
     return krb_make(KRB_INFOS2, &list, w->mem, out, &w->e);
 }
 
-/* Error 25 (decision 45): one ETYPE-INFO2 entry, then what is offered. SPAKE (151) goes between the two. */
-static bool ask_for_proof(struct kdc_work *w, struct as *a)
+/* The key that a proof will be made with; *etype: its type. NULL and true: no such client, but the same
+ * answer.
+ */
+static bool find_key(struct kdc_work *w, const struct kdc_as *a, const struct store_key **k, int32_t *etype)
 {
-    const struct store_key *k = a->known ? store_find_key(&w->client, a->etype, 0) : NULL;
-    struct krb_pa offer[] = {
-        {PA_ETYPE_INFO2,   {0}       },
-        {PA_ENC_TIMESTAMP, SP_LIT("")},
-    };
-    struct krb_padata list = {offer, sizeof offer / sizeof offer[0]};
-    int32_t etype = a->etype;
+    *etype = a->etype;
+    *k = a->known ? store_find_key(&w->client, a->etype, 0) : NULL;
+    for (uint32_t i = 0; a->known && !*k && i < w->cf->enctype_count;
+         i++) { /* an account without that type of key */
+        *etype = w->cf->enctypes[i];
+        *k = kdc_has_i32(&w->m.body.etypes, *etype) ? store_find_key(&w->client, *etype, 0) : NULL;
+    }
+    return *k || !a->known ||
+           sp_fail(&w->e, SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP,
+                   "the account has no key of a type the client takes");
+}
+
+/* Errors 25 and 91 (decision 45): one ETYPE-INFO2 entry, then what is offered. 91 goes to a client that said
+ * which SPAKE groups it has, and goes on with SPAKE alone (RFC 9588 4.2). */
+static bool ask_for_proof(struct kdc_work *w, struct kdc_as *a)
+{
+    struct kdc_spake_offer spake;
+    struct krb_pa offer[4] = {{.type = PA_ETYPE_INFO2}};
+    struct krb_padata list = {offer, 1};
+    const struct store_key *k;
+    int32_t etype;
 
     if (!a->known && w->cf->reveal_unknown)
         return sp_fail(&w->e, SP_EREFUSED, KDC_WHY_UNKNOWN, "no such client");
-    for (uint32_t i = 0; a->known && !k && i < w->cf->enctype_count;
-         i++) { /* an account without that type of key */
-        etype = w->cf->enctypes[i];
-        k = kdc_has_i32(&w->m.body.etypes, etype) ? store_find_key(&w->client, etype, 0) : NULL;
+    if (!find_key(w, a, &k, &etype) || !make_info2(w, a, k, etype, &offer[0].value))
+        return false;
+    if (w->cf->spake) {
+        if (!kdc_spake_offer(w, a, k, etype, &spake))
+            return false;
+        offer[list.count++] = (struct krb_pa){PA_SPAKE, spake.spake};
     }
-    if (a->known && !k)
-        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP,
-                       "the account has no key of a type the client takes");
-    if (!make_info2(w, a, k, etype, &offer[0].value) ||
-        !krb_make(KRB_PADATA, &list, w->mem, &w->err_data, &w->e))
+    if (w->cf->timestamp && !a->said_pa)
+        offer[list.count++] = (struct krb_pa){PA_ENC_TIMESTAMP, SP_LIT("")};
+    if (w->cf->spake && spake.cookie.n)
+        offer[list.count++] = (struct krb_pa){PA_FX_COOKIE, spake.cookie};
+    if (!krb_make(KRB_PADATA, &list, w->mem, &w->err_data, &w->e))
         return false;
     w->e.kind = SP_EREFUSED; /* the usual first answer; not worth a text */
-    w->e.proto = KDC_ERR_PREAUTH_REQUIRED;
+    w->e.proto = a->said_pa ? KDC_ERR_MORE_PREAUTH_DATA_REQUIRED : KDC_ERR_PREAUTH_REQUIRED;
     return false;
+}
+
+const struct kdc_source *kdc_as_source(const struct kdc_work *w, struct kdc_as *a)
+{
+    if (!a->from)
+        a->from = w->req->look_closer ? w->req->look_closer(w->req->door_data) : &w->req->source;
+    return a->from;
+}
+
+bool kdc_as_reserve(struct kdc_work *w, struct kdc_as *a)
+{
+    uint64_t who = kdc_guess_unknown(w->k->shared, a->lookup); /* asked for known ones too: it takes time */
+
+    if (a->known)
+        who = w->client.id;
+    return kdc_guess_reserve(w->k->shared, w->cf, w->env, kdc_as_source(w, a), who, &a->guess);
+}
+
+bool kdc_as_wrong(struct kdc_work *w, const struct kdc_as *a, bool allowed)
+{
+    w->out->record.failed = allowed;
+    return !allowed   ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_THROTTLED, "too many failures; not verified")
+           : a->known ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_PASSWORD, "wrong password or key")
+                      : sp_fail(&w->e, SP_EREFUSED, KDC_WHY_UNKNOWN, "no such client");
 }
 
 static bool try_key(struct kdc_work *w, const struct sp_key *key, const struct krb_enc *enc, uint8_t *plain,
@@ -127,7 +159,7 @@ static bool try_key(struct kdc_work *w, const struct sp_key *key, const struct k
 
 /* What a failed try costs beside: one key made from the name and then used once and, `instead` of the
  * account's own key, another that the backend keeps as it keeps those of accounts. */
-static void spend_keys(struct kdc_work *w, const struct as *a, bool instead, uint8_t *plain)
+static void spend_keys(struct kdc_work *w, const struct kdc_as *a, bool instead, uint8_t *plain)
 {
     struct sp_err e = {0};
     struct sp_key dummy;
@@ -146,7 +178,7 @@ static void spend_keys(struct kdc_work *w, const struct as *a, bool instead, uin
 
 /* Whatever fails costs two decryptions, one with a key that may be kept and one with a key that is not;
  * unknown and throttled ones too. Only `allowed` with the account's own key can succeed. */
-static bool open_proof(struct kdc_work *w, struct as *a, bool allowed, uint8_t *plain, size_t *n)
+static bool open_proof(struct kdc_work *w, struct kdc_as *a, bool allowed, uint8_t *plain, size_t *n)
 {
     bool own = allowed && a->key;
 
@@ -156,7 +188,7 @@ static bool open_proof(struct kdc_work *w, struct as *a, bool allowed, uint8_t *
     return false;
 }
 
-static bool check_stamp(struct kdc_work *w, struct as *a, struct sp_span plain)
+static bool check_stamp(struct kdc_work *w, struct kdc_as *a, struct sp_span plain)
 {
     struct krb_pa_enc_ts ts = {0};
 
@@ -172,14 +204,15 @@ static bool check_stamp(struct kdc_work *w, struct as *a, struct sp_span plain)
 }
 
 /* RFC 4120 5.2.7.2, with the try reserved before and given back unless the password was wrong. */
-static bool verify(struct kdc_work *w, struct as *a, const struct krb_pa *pa)
+static bool verify(struct kdc_work *w, struct kdc_as *a, const struct krb_pa *pa)
 {
-    uint64_t who;
     uint8_t *plain;
     size_t n = 0;
     bool allowed;
 
     w->out->record.preauth = "timestamp";
+    if (!w->cf->timestamp)
+        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_PADATA_TYPE_NOSUPP, "timestamps are not taken here");
     if (!krb_get(KRB_ENC, pa->value, KRB_STRICT, w->mem, &a->proof, &w->e))
         return false;
     if (!crypto_find_type(a->proof.etype))
@@ -190,17 +223,10 @@ static bool verify(struct kdc_work *w, struct as *a, const struct krb_pa *pa)
         return false;
     w->keep = true;
     a->key = a->known ? store_find_key(&w->client, a->proof.etype, 0) : NULL;
-    who = kdc_guess_unknown(w->k->shared, a->lookup); /* asked for known ones too: it takes time */
-    if (a->known)
-        who = w->client.id;
-    a->from = w->req->look_closer ? w->req->look_closer(w->req->door_data) : &w->req->source;
-    allowed = kdc_guess_reserve(w->k->shared, w->cf, w->env, a->from, who, &a->guess);
-    if (!open_proof(w, a, allowed, plain, &n)) {
-        w->out->record.failed = allowed;
-        return !allowed   ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_THROTTLED, "too many failures; not verified")
-               : a->known ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_PASSWORD, "wrong password or key")
-                          : sp_fail(&w->e, SP_EREFUSED, KDC_WHY_UNKNOWN, "no such client");
-    }
+    allowed = kdc_as_reserve(w, a);
+    if (!open_proof(w, a, allowed, plain, &n))
+        return kdc_as_wrong(w, a, allowed);
+    a->reply = a->key->key;
     w->proven = true;
     w->out->record.proven = true;
     return check_stamp(w, a, sp_span(plain, n));
@@ -282,16 +308,16 @@ static bool set_grant(struct kdc_work *w, struct kdc_grant *g)
 }
 
 /* Decision 44, RFC 6806 11: flag 15 and the checksum of the request go together. */
-static bool protect_request(struct kdc_work *w, const struct as *a, struct kdc_grant *g, struct krb_pa *pa,
-                            struct kdc_sealing *how)
+static bool protect_request(struct kdc_work *w, const struct kdc_as *a, struct kdc_grant *g,
+                            struct krb_pa *pa, struct kdc_sealing *how)
 {
     uint8_t sum[CRYPTO_CKSUM_MAX];
     size_t n = sizeof sum;
-    struct krb_checksum c = {.type = crypto_find_type(a->key->key.etype)->cksumtype};
+    struct krb_checksum c = {.type = crypto_find_type(a->reply.etype)->cksumtype};
 
     if (!w->canonical || !kdc_find_pa(&w->m.padata, PA_REQ_ENC_PA_REP))
         return true;
-    if (!crypto_checksum(w->k->crypto, &a->key->key, KU_AS_REQ, w->req->bytes, sum, &n, &w->e))
+    if (!crypto_checksum(w->k->crypto, &a->reply, KU_AS_REQ, w->req->bytes, sum, &n, &w->e))
         return false;
     c.sum = sp_span(sum, n);
     pa->type = PA_REQ_ENC_PA_REP;
@@ -300,12 +326,12 @@ static bool protect_request(struct kdc_work *w, const struct as *a, struct kdc_g
     return krb_make(KRB_CHECKSUM, &c, w->mem, &pa->value, &w->e);
 }
 
-static bool grant(struct kdc_work *w, struct as *a)
+static bool grant(struct kdc_work *w, struct kdc_as *a)
 {
     struct krb_pa info = {PA_ETYPE_INFO2, {0}}, protect = {0};
     struct kdc_grant g = {0};
     struct kdc_sealing how = {
-        .key = &a->key->key,
+        .key = &a->reply,
         .usage = KU_AS_REP,
         .kvno = a->key->kvno,
         .padata = {&info, 1},
@@ -313,21 +339,41 @@ static bool grant(struct kdc_work *w, struct as *a)
     };
 
     return set_grant(w, &g) && protect_request(w, a, &g, &protect, &how) &&
-           make_info2(w, a, a->key, a->proof.etype, &info.value) && kdc_make_reply(w, &g, &how);
+           make_info2(w, a, a->key, a->reply.etype, &info.value) && kdc_make_reply(w, &g, &how);
+}
+
+/* What came as proof, SPAKE before a timestamp. Nothing: it is asked for. */
+static bool prove(struct kdc_work *w, struct kdc_as *a)
+{
+    const struct krb_pa *stamp = kdc_find_pa(&w->m.padata, PA_ENC_TIMESTAMP);
+
+    if (a->said_pa && KRB_HAS(&a->said, 2))
+        return kdc_spake_verify(w, a);
+    if (stamp)
+        return verify(w, a, stamp);
+    if (a->said_pa && !KRB_HAS(&a->said, 0))
+        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_PREAUTH_FAILED,
+                       "a SPAKE message that clients do not send");
+    return ask_for_proof(w, a);
+}
+
+static bool read_spake(struct kdc_work *w, struct kdc_as *a)
+{
+    if (w->cf->spake) /* else unknown, and ignored (decision 56) */
+        a->said_pa = kdc_find_pa(&w->m.padata, PA_SPAKE);
+    return !a->said_pa || krb_get(KRB_PA_SPAKE, a->said_pa->value, KRB_STRICT, w->mem, &a->said, &w->e);
 }
 
 bool kdc_as(struct kdc_work *w)
 {
-    struct as a = {0};
-    const struct krb_pa *pa;
+    struct kdc_as a = {0};
     bool ok;
 
-    if (!check_request(w, &a) || !kdc_check_realm(w) || !kdc_find_service(w) || !find_client(w, &a))
+    if (!check_request(w, &a) || !read_spake(w, &a) || !kdc_check_realm(w) || !kdc_find_service(w) ||
+        !find_client(w, &a))
         return false;
-    pa = kdc_find_pa(&w->m.padata, PA_ENC_TIMESTAMP);
-    if (!pa)
-        return ask_for_proof(w, &a);
-    ok = verify(w, &a, pa) && check_client(w) && kdc_check_service(w) && grant(w, &a);
+    ok = prove(w, &a) && check_client(w) && kdc_check_service(w) && grant(w, &a);
+    sp_wipe(&a.reply, sizeof a.reply);
     if (ok)
         kdc_guess_success(w->k->shared, w->env, a.from, &a.guess);
     else if (w->proven)
