@@ -17,13 +17,19 @@ static void frames_come_back(void **state)
          .id = 1,
          .realm = SP_LIT("NAS1"),
          .message = SP_LIT("j..."),
-         .service = SP_LIT("HTTP/nas1")},
-        {.type = COURIER_CARRIED,                       .id = 0xffffffff,        .message = {large, sizeof large}},
-        {.type = COURIER_REFUSED, .id = 3, .code = 85,                      .text = SP_LIT("no such realm")},
-        {.type = COURIER_REALM,
+         .service = SP_LIT("HTTP/nas1")                                                                                    },
+        {                                             .type = COURIER_CARRIED,       .id = 0xffffffff, .message = {large, sizeof large}},
+        { .type = COURIER_REFUSED,                       .id = 3,                                   .code = 85,                                     .text = SP_LIT("no such realm")},
+        {                                                                                                             .type = COURIER_REALM,
          .realm = SP_LIT("NAS1"),
          .alias = {SP_LIT("nas1"), SP_LIT("nas1.example")},
-         .alias_count = 2        },
+         .alias_count = 2                                  },
+        {                                                                                                                          .type = COURIER_REALM,
+         .realm = SP_LIT("NAS1"),
+         .other = {SP_LIT("NAS2"), SP_LIT("EXAMPLE.COM")},
+         .other_count = 2,
+         .old_mit = COURIER_OLD_MIT_ACCEPT,
+         .finished = COURIER_FINISHED_REQUIRED},
     };
 
     (void)state;
@@ -45,6 +51,11 @@ static void frames_come_back(void **state)
         assert_int_equal(got.alias_count, rows[i].alias_count);
         for (uint32_t k = 0; k < got.alias_count; k++)
             assert_true(sp_same(got.alias[k], rows[i].alias[k]));
+        assert_int_equal(got.old_mit, rows[i].old_mit);
+        assert_int_equal(got.finished, rows[i].finished);
+        assert_int_equal(got.other_count, rows[i].other_count);
+        for (uint32_t k = 0; k < got.other_count; k++)
+            assert_true(sp_same(got.other[k], rows[i].other[k]));
     }
 }
 
@@ -61,6 +72,8 @@ static void bad_frames_are_refused(void **state)
         {"cut length",       {(const uint8_t *)"\1\1\0\0\0\1\1\0", 8},          7 },
         {"value too short",  {(const uint8_t *)"\1\1\0\0\0\1\1\0\5NAS1", 13},   9 },
         {"code of 3 bytes",  {(const uint8_t *)"\1\3\0\0\0\1\6\0\3\0\0\1", 12}, 0 },
+        {"setting of 2",     {(const uint8_t *)"\1\5\0\0\0\1\x9\0\2\1\1", 11},  1 },
+        {"setting of none",  {(const uint8_t *)"\1\5\0\0\0\1\xa\0\0", 9},       0 },
         {"long form, short", {(const uint8_t *)"\1\1\0\0\0\1\x82\1\0\0x", 11},  10},
     };
 

@@ -23,6 +23,8 @@ static struct sp_span *field_of(struct courier_frame *f, uint8_t type)
         return &f->text;
     case COURIER_TLV_ALIAS:
         return f->alias_count < COURIER_ALIASES_MAX ? &f->alias[f->alias_count++] : NULL;
+    case COURIER_TLV_OTHER:
+        return f->other_count < COURIER_OTHERS_MAX ? &f->other[f->other_count++] : NULL;
     default:
         return NULL;
     }
@@ -34,6 +36,14 @@ static bool get_code(struct sp_cur *c, struct sp_span value, int32_t *code)
 
     *code = (int32_t)sp_get_be32(&v, "code");
     return sp_cur_done(&v, "code");
+}
+
+static bool get_setting(struct sp_cur *c, struct sp_span value, uint8_t *to)
+{
+    struct sp_cur v = sp_cur_of(value, c->e);
+
+    *to = sp_get_u8(&v, "setting");
+    return sp_cur_done(&v, "setting");
 }
 
 static bool get_field(struct sp_cur *c, struct courier_frame *f)
@@ -49,6 +59,8 @@ static bool get_field(struct sp_cur *c, struct courier_frame *f)
     type &= (uint8_t)~LONG_FORM;
     if (type == COURIER_TLV_CODE)
         return get_code(c, value, &f->code);
+    if (type == COURIER_TLV_OLD_MIT || type == COURIER_TLV_FINISHED)
+        return get_setting(c, value, type == COURIER_TLV_OLD_MIT ? &f->old_mit : &f->finished);
     to = field_of(f, type);
     if (to)
         *to = value;
@@ -87,8 +99,18 @@ static void put_field(struct sp_emit *o, uint8_t type, struct sp_span value)
     sp_put_u8(o, type);
 }
 
+static void put_setting(struct sp_emit *o, uint8_t type, uint8_t value)
+{
+    if (value)
+        put_field(o, type, sp_span(&value, 1));
+}
+
 static void put_frame(struct sp_emit *o, const struct courier_frame *f)
 {
+    for (uint32_t i = f->other_count; i > 0; i--)
+        put_field(o, COURIER_TLV_OTHER, f->other[i - 1]);
+    put_setting(o, COURIER_TLV_FINISHED, f->finished);
+    put_setting(o, COURIER_TLV_OLD_MIT, f->old_mit);
     for (uint32_t i = f->alias_count; i > 0; i--)
         put_field(o, COURIER_TLV_ALIAS, f->alias[i - 1]);
     put_field(o, COURIER_TLV_TEXT, f->text);
@@ -115,7 +137,7 @@ bool courier_make(const struct courier_frame *f, struct sp_arena *mem, struct sp
 
     put_frame(&o, f);
     n = o.n;
-    if (n > COURIER_FRAME_MAX || f->alias_count > COURIER_ALIASES_MAX)
+    if (n > COURIER_FRAME_MAX || f->alias_count > COURIER_ALIASES_MAX || f->other_count > COURIER_OTHERS_MAX)
         return sp_fail(e, SP_EINPUT, 0, "a frame of %zu bytes for the courier, at most %d", n,
                        COURIER_FRAME_MAX);
     p = sp_alloc(mem, n + 4, e);

@@ -22,7 +22,7 @@ enum courier_type {
     COURIER_CARRIED = 2, /* message */
     COURIER_REFUSED = 3, /* code (85, 86 or another KRB-ERROR code), text */
     COURIER_HELLO = 4,   /* asks for the local realm: answered by COURIER_REALM */
-    COURIER_REALM = 5,   /* realm, and aliases (one TLV each) */
+    COURIER_REALM = 5,   /* realm, aliases and other realms (one TLV each), what acceptors are to do */
 };
 enum courier_tlv {
     COURIER_TLV_REALM = 1,     /* UTF-8 */
@@ -33,8 +33,17 @@ enum courier_tlv {
     COURIER_TLV_CODE = 6,      /* u32 */
     COURIER_TLV_TEXT = 7,
     COURIER_TLV_ALIAS = 8,
+    COURIER_TLV_OLD_MIT = 9,   /* u8, enum courier_old_mit */
+    COURIER_TLV_FINISHED = 10, /* u8, enum courier_finished */
+    COURIER_TLV_OTHER = 11,    /* a realm beside the local one that clients may ask for */
 };
 #define COURIER_ALIASES_MAX 64
+#define COURIER_OTHERS_MAX 16
+
+/* Settings of acceptors, which they learn here so that one configuration rules all ([iakerb]). 0: not said.
+ */
+enum courier_old_mit { COURIER_OLD_MIT_OFF = 1, COURIER_OLD_MIT_ACCEPT = 2 };
+enum courier_finished { COURIER_FINISHED_REQUIRED = 1, COURIER_FINISHED_OPTIONAL = 2 };
 
 struct courier_frame {
     uint8_t type;
@@ -43,6 +52,9 @@ struct courier_frame {
     int32_t code;
     struct sp_span alias[COURIER_ALIASES_MAX];
     uint32_t alias_count;
+    struct sp_span other[COURIER_OTHERS_MAX];
+    uint32_t other_count;
+    uint8_t old_mit, finished;
 };
 /* The bytes behind the 4-byte length. */
 SP_MUST bool courier_get(struct sp_span in, struct courier_frame *out, struct sp_err *e);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/courier.h"
 #include "daemon/keeper.h"
 #include "daemon/worker.h"
 
@@ -105,6 +106,8 @@ int main(int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], "--kdc-worker") == 0) /* the keeper started us: not for people */
         worker_main();
+    if (argc == 2 && strcmp(argv[1], "--courier") == 0)
+        courier_main();
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
         read_option(c, &o);
     if (optind < argc)
