@@ -58,8 +58,8 @@ struct store_account {
 const struct store_key *store_find_key(const struct store_account *a, int32_t etype, uint32_t kvno);
 uint32_t store_kvno(const struct store_account *a); /* newest; 0 without keys */
 
-/* The port: look-ups that never wait. SP_ENOTFOUND when there is none, and `find` takes no less time to say so
- * than to find one, so that nobody learns names with a stop-watch; SP_EBACKEND when the record cannot be
+/* The port: look-ups that never wait. SP_ENOTFOUND when there is none, and `find` takes no less time to say
+ * so than to find one, so that nobody learns names with a stop-watch; SP_EBACKEND when the record cannot be
  * trusted (the text names it). Everything in *out lives in mem. Keys come with keep set. */
 struct store_lookup {
     bool (*find)(struct store_lookup *s, struct sp_span lookup, struct sp_arena *mem,

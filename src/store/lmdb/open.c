@@ -9,7 +9,7 @@
 #include "store/lmdb/private.h"
 
 /* Address space, not memory or disk: the map is sparse and grows by writing. A million accounts take about
- * one GiB. */
+ * one GiB, and an alias as much as an account. */
 #define ACCOUNTS_MAP (sizeof(void *) > 4 ? (size_t)16 << 30 : (size_t)512 << 20)
 #define ACTIVITY_MAP (sizeof(void *) > 4 ? (size_t)2 << 30 : (size_t)128 << 20)
 #define READERS_MAX 256
