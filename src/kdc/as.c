@@ -4,11 +4,11 @@
 #include "kdc/internal.h"
 
 struct as {
-    bool known;
+    bool known;                  /* else w->client is a stand-in: touched alike, but nothing of it shows */
     struct sp_span lookup, salt; /* salt: by the realm's rule, whatever the account's is */
     int32_t etype;               /* first of our order that the request lists */
     struct krb_enc proof;
-    const struct store_key *key;   /* that proved it; also the reply key */
+    const struct store_key *key;   /* what the proof is tried with; then the reply key */
     const struct kdc_source *from; /* who pays for a wrong guess */
     struct kdc_guess guess;
 };
@@ -38,10 +38,14 @@ static bool check_request(struct kdc_work *w, struct as *a)
     return kdc_check_times(w);
 }
 
+/* What follows the look-up does not branch on whether somebody was found: the processor would guess right
+ * more often for one kind of name than for the other. */
 static bool find_client(struct kdc_work *w, struct as *a)
 {
+    static const bool expected[SP_EBUG + 1] = {[SP_OK] = true, [SP_ENOTFOUND] = true};
     struct krb_name *name = &w->m.body.cname;
     struct sp_err e = {0};
+    bool found;
 
     if (!krb_name_key(name, &w->cf->realm, w->mem, &a->lookup, &e) ||
         !kdc_salt_for(w->cf, w->k->crypto, name, a->lookup, w->mem, &a->salt, &e)) {
@@ -50,25 +54,24 @@ static bool find_client(struct kdc_work *w, struct as *a)
         w->e = e;
         return false;
     }
-    a->known = w->k->accounts->find(w->k->accounts, a->lookup, w->mem, &w->client, &e);
-    if (!a->known && e.kind != SP_ENOTFOUND) {
+    found = w->k->accounts->find(w->k->accounts, a->lookup, w->mem, &w->client, &e);
+    if (!expected[e.kind]) {
         w->e = e;
         return false;
     }
-    if (w->client.kind != STORE_USER && w->client.kind != STORE_SERVICE)
-        a->known = false;
-    if (a->known)
-        w->out->record.account_id = w->client.id;
+    a->known = found & ((w->client.kind == STORE_USER) | (w->client.kind == STORE_SERVICE));
+    w->out->record.account_id = w->client.id & (0 - (uint64_t)a->known);
     return true;
 }
 
 /* The entry that tells the client how its key is made. Random keys and unknown names get what the realm's
- * rule gives. */
+ * rule gives; which it is is chosen without a branch, as the processor's guess would show. */
 static bool make_info2(struct kdc_work *w, const struct as *a, const struct store_key *k, int32_t etype,
                        struct sp_span *out)
 {
     const struct crypto_type *t = crypto_find_type(etype);
-    struct krb_info2 entry = {.has = KRB_BIT(1), .etype = etype, .salt = k && k->salt.p ? k->salt : a->salt};
+    bool own = a->known & (k->salt.p != NULL);
+    struct krb_info2 entry = {.has = KRB_BIT(1), .etype = etype, .salt = *(own ? &k->salt : &a->salt)};
     struct krb_infos2 list = {&entry, 1};
     uint32_t count = 0;
     uint8_t be[4];
@@ -76,8 +79,7 @@ static bool make_info2(struct kdc_work *w, const struct as *a, const struct stor
     for (uint32_t i = 0; i < w->cf->enctype_count; i++)
         if (w->cf->enctypes[i] == etype)
             count = w->cf->iterations[i];
-    if (k && k->salt.p)
-        count = k->iterations;
+    count = *(own ? &k->iterations : &count);
     if (count != 0 && t && count != t->s2k_iter) {
         for (int i = 0; i < 4; i++)
             be[i] = (uint8_t)(count >> (24 - 8 * i));
@@ -90,7 +92,8 @@ static bool make_info2(struct kdc_work *w, const struct as *a, const struct stor
 /* Error 25 (decision 45): one ETYPE-INFO2 entry, then what is offered. SPAKE (151) goes between the two. */
 static bool ask_for_proof(struct kdc_work *w, struct as *a)
 {
-    const struct store_key *k = a->known ? store_find_key(&w->client, a->etype, 0) : NULL;
+    static const struct store_key none;
+    const struct store_key *k = store_find_key(&w->client, a->etype, 0);
     struct krb_pa offer[] = {
         {PA_ETYPE_INFO2,   {0}       },
         {PA_ENC_TIMESTAMP, SP_LIT("")},
@@ -98,17 +101,17 @@ static bool ask_for_proof(struct kdc_work *w, struct as *a)
     struct krb_padata list = {offer, sizeof offer / sizeof offer[0]};
     int32_t etype = a->etype;
 
-    if (!a->known && w->cf->reveal_unknown)
+    if (w->cf->reveal_unknown && !a->known)
         return sp_fail(&w->e, SP_EREFUSED, KDC_WHY_UNKNOWN, "no such client");
-    for (uint32_t i = 0; a->known && !k && i < w->cf->enctype_count;
+    for (uint32_t i = 0; !k && a->known && i < w->cf->enctype_count;
          i++) { /* an account without that type of key */
         etype = w->cf->enctypes[i];
         k = kdc_has_i32(&w->m.body.etypes, etype) ? store_find_key(&w->client, etype, 0) : NULL;
     }
-    if (a->known && !k)
+    if (!k && a->known)
         return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP,
                        "the account has no key of a type the client takes");
-    if (!make_info2(w, a, k, etype, &offer[0].value) ||
+    if (!make_info2(w, a, k ? k : &none, etype, &offer[0].value) ||
         !krb_make(KRB_PADATA, &list, w->mem, &w->err_data, &w->e))
         return false;
     w->e.kind = SP_EREFUSED; /* the usual first answer; not worth a text */
@@ -116,18 +119,18 @@ static bool ask_for_proof(struct kdc_work *w, struct as *a)
     return false;
 }
 
-static bool try_key(struct kdc_work *w, const struct sp_key *key, const struct krb_enc *enc, uint8_t *plain,
+static bool try_key(struct kdc_work *w, const struct sp_key *key, struct sp_span cipher, uint8_t *plain,
                     size_t *n)
 {
     struct sp_err e = {0};
 
-    *n = enc->cipher.n;
-    return crypto_decrypt(w->k->crypto, key, KU_PA_ENC_TS, enc->cipher, plain, n, &e);
+    *n = cipher.n;
+    return crypto_decrypt(w->k->crypto, key, KU_PA_ENC_TS, cipher, plain, n, &e);
 }
 
-/* What a failed try costs beside: one key made from the name and then used once and, `instead` of the
- * account's own key, another that the backend keeps as it keeps those of accounts. */
-static void spend_keys(struct kdc_work *w, const struct as *a, bool instead, uint8_t *plain)
+/* What a failed try costs beside: one key made from the name and then used once and, where the record has no
+ * key of that type, another that the backend keeps as it keeps those of accounts. */
+static void spend_keys(struct kdc_work *w, const struct as *a, uint8_t *plain)
 {
     struct sp_err e = {0};
     struct sp_key dummy;
@@ -135,24 +138,41 @@ static void spend_keys(struct kdc_work *w, const struct as *a, bool instead, uin
 
     if (kdc_dummy_key(w->cf, w->k->crypto, a->proof.etype, a->lookup, &dummy, &e)) {
         dummy.keep = true;
-        if (instead)
-            (void)try_key(w, &dummy, &a->proof, plain, &n);
+        if (!a->key)
+            (void)try_key(w, &dummy, a->proof.cipher, plain, &n);
         dummy.keep = false;
         dummy.b[0] ^= 1;
-        (void)try_key(w, &dummy, &a->proof, plain, &n);
+        (void)try_key(w, &dummy, a->proof.cipher, plain, &n);
     }
     sp_wipe(&dummy, sizeof dummy);
 }
 
+/* The proof in room of our own, its first bytes altered by `change`. */
+static struct sp_span altered(const struct as *a, uint64_t change, uint8_t *room)
+{
+    struct sp_span c = a->proof.cipher;
+    size_t n = c.n < sizeof change ? c.n : sizeof change;
+    uint64_t head = 0;
+
+    memcpy(room, c.p, c.n);
+    memcpy(&head, room, n);
+    head ^= change;
+    memcpy(room, &head, n);
+    return sp_span(room, c.n);
+}
+
 /* Whatever fails costs two decryptions, one with a key that may be kept and one with a key that is not;
- * unknown and throttled ones too. Only `allowed` with the account's own key can succeed. */
+ * unknown and throttled ones too. A proof that must not succeed is altered before: else the owner of the
+ * stand-in, and who is throttled, would learn from one decryption less that theirs was right. How it is
+ * altered follows from the whole request by a secret, so that nobody can make up for it. */
 static bool open_proof(struct kdc_work *w, struct as *a, bool allowed, uint8_t *plain, size_t *n)
 {
-    bool own = allowed && a->key;
+    bool honest = allowed & a->known;
+    uint64_t change = (w->hash.a | 1) & ((uint64_t)honest - 1); /* none for honest ones, without a branch */
 
-    if (own && try_key(w, &a->key->key, &a->proof, plain, n))
+    if (a->key && try_key(w, &a->key->key, altered(a, change, plain), plain, n) && honest)
         return true;
-    spend_keys(w, a, !own, plain);
+    spend_keys(w, a, plain);
     return false;
 }
 
@@ -169,6 +189,25 @@ static bool check_stamp(struct kdc_work *w, struct as *a, struct sp_span plain)
         KDC_REPLAYED)
         return sp_fail(&w->e, SP_EREFUSED, KRB_AP_ERR_REPEAT, "the timestamp was seen before");
     return true;
+}
+
+/* Why a proof did not count. The texts are copied, at one length: formatting takes time that could be seen.
+ */
+static bool refuse_proof(struct kdc_work *w, bool allowed, bool known)
+{
+    static const struct {
+        int32_t reason;
+        char text[32];
+    } say[2][2] = {
+        {{KDC_WHY_THROTTLED, "too many failures; not verified"},
+         {KDC_WHY_THROTTLED, "too many failures; not verified"}                                             },
+        {{KDC_WHY_UNKNOWN, "no such client"},                    {KDC_WHY_PASSWORD, "wrong password or key"}},
+    };
+
+    w->e.kind = SP_EREFUSED;
+    w->e.proto = say[allowed][known].reason;
+    memcpy(w->e.text, say[allowed][known].text, sizeof say[0][0].text);
+    return false;
 }
 
 /* RFC 4120 5.2.7.2, with the try reserved before and given back unless the password was wrong. */
@@ -189,17 +228,14 @@ static bool verify(struct kdc_work *w, struct as *a, const struct krb_pa *pa)
     if (!plain)
         return false;
     w->keep = true;
-    a->key = a->known ? store_find_key(&w->client, a->proof.etype, 0) : NULL;
+    a->key = store_find_key(&w->client, a->proof.etype, 0);
     who = kdc_guess_unknown(w->k->shared, a->lookup); /* asked for known ones too: it takes time */
-    if (a->known)
-        who = w->client.id;
+    who = *(a->known ? &w->client.id : &who);
     a->from = w->req->look_closer ? w->req->look_closer(w->req->door_data) : &w->req->source;
     allowed = kdc_guess_reserve(w->k->shared, w->cf, w->env, a->from, who, &a->guess);
     if (!open_proof(w, a, allowed, plain, &n)) {
         w->out->record.failed = allowed;
-        return !allowed   ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_THROTTLED, "too many failures; not verified")
-               : a->known ? sp_fail(&w->e, SP_EREFUSED, KDC_WHY_PASSWORD, "wrong password or key")
-                          : sp_fail(&w->e, SP_EREFUSED, KDC_WHY_UNKNOWN, "no such client");
+        return refuse_proof(w, allowed, a->known);
     }
     w->proven = true;
     w->out->record.proven = true;
