@@ -60,8 +60,8 @@ uint32_t store_kvno(const struct store_account *a); /* newest; 0 without keys */
 
 /* The port: look-ups that never wait. SP_ENOTFOUND when there is none; SP_EBACKEND when the record cannot be
  * trusted (the text names it). `find` takes no less time to find nobody than to find somebody, so that nobody
- * learns names with a stop-watch, and then leaves a stand-in in *out for a caller who has to go on as if: some
- * other account, or zeros. Everything in *out lives in mem. Keys come with keep set. */
+ * learns names with a stop-watch, and then leaves a stand-in in *out for a caller who has to go on as if:
+ * some other account, or zeros. Everything in *out lives in mem. Keys come with keep set. */
 struct store_lookup {
     bool (*find)(struct store_lookup *s, struct sp_span lookup, struct sp_arena *mem,
                  struct store_account *out, struct sp_err *e);
