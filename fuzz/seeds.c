@@ -58,6 +58,8 @@ static void seed_messages(void)
                 continue;
             snprintf(name, sizeof name, "%s-%u", krb_type_name((enum krb_type)t), i);
             save("messages", name, sp_span(&first, 1), der);
+            first &= 0x7f;
+            save("libkrb5", name, sp_span(&first, 1), der);
         }
 }
 
@@ -141,6 +143,37 @@ static void seed_framing(void)
     save("framing", "high-bit", sp_span(high, sizeof high), sp_span("", 0));
     save("framing", "empty", sp_span(empty, sizeof empty), sp_span("", 0));
     save("framing", "cut", sp_span(cut, sizeof cut), sp_span("", 0));
+}
+
+static void seed_config(void)
+{
+    static const char *const files[] = {
+        ("[kdc]\nlifetimes = windows-like\nlisten = 127.0.0.1:88 [::1]:88\nlisten = "
+         "192.0.2.1:1088\nlisten-kpasswd = none\n"
+         "enctypes = aes256-sha2 aes256-cts\ntgt-life = 10h\nservice-life = 15m\nfile-service-life = 1h30m\n"
+         "renew-life = 7d\nforwardable = yes\nskew = 300\nsalt = random\nguess-limits = off\nreveal-unknown "
+         "= "
+         "no\n"),
+        ("# words\n[realm]\naliases = NAS1.EXAMPLE OTHER\naliases = THIRD\n[log]\ntarget = stderr\nflood = "
+         "7\n[keys]\n"
+         "krbtgt-rotate = 0\n[policy]\nmin-length = 20\nmax-age = 90d\ncommon-passwords = /etc/words\n"),
+        ("[daemon]\nworkers = 3\nuser = sallyport\n[kdc]\nudp-reply-max = 1400\ntcp-idle = 60\ntcp-max = 99\n"
+         "tcp-per-source = 9\niterations = 100000\n"),
+        "[realm]\nname = X\n",
+        "[kdc]\nlistn = 1\n",
+        "[kcd]\nlisten = 1\n",
+        "[kdc]\nskew = 1\nskew = 2\n",
+        "[kdc]\nskew = 99999999999999999999\n",
+        "key without a section = 1\n",
+        "[kdc\n",
+        "\xef\xbb\xbf[kdc]\r\nskew = 5m ; a remark\r\n",
+    };
+    char name[16];
+
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        save("config", name, sp_str(files[i]), sp_span("", 0));
+    }
 }
 
 /* ---- exchanges ---- */
@@ -499,7 +532,8 @@ static void seed_sec(void)
 int main(int argc, char **argv)
 {
     struct fuzz_world *w = fuzz_world();
-    struct bench_maker m = {.crypto = w->kdc.crypto, .etype = 18, .env = w->env, .scratch = scratch};
+    struct bench_maker m = {
+        .crypto = w->kdc.crypto, .env = w->env, .scratch = scratch, .etype = ENCTYPE_AES256_CTS_HMAC_SHA1_96};
     static uint8_t keep_block[4 << 20];
     struct sp_arena keep;
 
@@ -516,6 +550,7 @@ int main(int argc, char **argv)
     seed_records(w);
     seed_framing();
     seed_sec();
+    seed_config();
     seed_as(&m, &keep);
     seed_spake(w, &m, &keep);
     seed_tgs(w, &m, &keep);

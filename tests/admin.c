@@ -185,7 +185,7 @@ static void test_init(void **state)
 
     (void)state;
     umask(0);
-    snprintf(why, sizeof why, "%s: no instance here; run `sallyport init`", paths.state);
+    snprintf(why, sizeof why, "%s: no instance here; run `sallyport --root %s init`", paths.state, root);
     refuse("{\"op\":\"status\"}", SP_ENOTFOUND, why);
     refuse("{\"op\":\"init\",\"realm\":\"A/B\"}", SP_EINPUT,
            "\"A/B\" cannot be a realm: letters, digits, dot, hyphen and underscore");
@@ -246,6 +246,80 @@ static void test_master_key(void **state)
     assert_text(out, "master_key", "credential");
     cJSON_Delete(out);
     unsetenv("CREDENTIALS_DIRECTORY");
+}
+
+/* ---- accounts that are lost, or cut off ---- */
+
+static void test_lost_accounts(void **state)
+{
+    char data[5000], why[6000], marker[5000];
+    struct stat st;
+
+    (void)state;
+    snprintf(data, sizeof data, "%s/accounts/data.mdb", paths.state);
+    snprintf(marker, sizeof marker, "%s/unfinished", paths.state);
+    assert_int_equal(access(marker, F_OK), -1);
+    assert_int_equal(truncate(data, 0), 0);
+    snprintf(why, sizeof why, "%s: is empty; copy it back from a backup", data);
+    refuse("{\"op\":\"status\"}", SP_EBACKEND, why);
+    snprintf(
+        why, sizeof why,
+        "%s: the accounts are gone; copy accounts/ and activity/ back from a backup, or move this directory "
+        "away",
+        paths.state);
+    refuse("{\"op\":\"init\"}", SP_EREFUSED, why);
+    assert_true(stat(data, &st) == 0 && st.st_size == 0);
+    assert_int_equal(unlink(data), 0);
+    refuse("{\"op\":\"init\",\"realm\":\"EXAMPLE\"}", SP_EREFUSED, why);
+    snprintf(why, sizeof why, "%s/accounts: there is no account store", paths.state);
+    refuse("{\"op\":\"status\"}", SP_ENOTFOUND, why);
+    assert_int_equal(access(data, F_OK), -1); /* and none was made by looking */
+    assert_int_equal(access(marker, F_OK), -1);
+
+    close(open(marker, O_WRONLY | O_CREAT, 0600)); /* an init that was cut off goes on where it was */
+    run("{\"op\":\"init\",\"realm\":\"EXAMPLE\"}");
+    assert_int_equal(access(marker, F_OK), -1);
+    run("{\"op\":\"status\"}");
+}
+
+/* Whatever is cut off: a refusal that names the file, or, where no page in use was lost, all as before. */
+static void test_cut_off(void **state)
+{
+    char data[5000], copy[5100], command[11000], whole[6000], why[6000];
+    struct stat st;
+    int refused = 0;
+
+    (void)state;
+    snprintf(data, sizeof data, "%s/accounts/data.mdb", paths.state);
+    snprintf(copy, sizeof copy, "%s.whole", data);
+    for (int i = 0; i < 6; i++) {
+        snprintf(command, sizeof command, "{\"op\":\"service.add\",\"name\":\"host/nas%d\"}", i);
+        run(command);
+    }
+    snprintf(command, sizeof command, "cp %s %s", data, copy);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(stat(data, &st), 0);
+    snprintf(whole, sizeof whole, "cp %s %s", copy, data);
+    snprintf(why, sizeof why, "%s: its end is missing; copy it back from a backup", data);
+    for (off_t n = st.st_size - 4096; n >= 8192; n -= 4096) {
+        struct sp_err e;
+        cJSON *out;
+
+        assert_int_equal(system(whole), 0);
+        assert_int_equal(truncate(data, n), 0);
+        out = try_call("{\"op\":\"service.list\"}", &e);
+        if (out) {
+            assert_int_equal(cJSON_GetArraySize(at(out, "services")), 6);
+            cJSON_Delete(out);
+            continue;
+        }
+        if (strcmp(e.text, why) != 0)
+            fail_msg("cut to %lld bytes: %s", (long long)n, e.text);
+        refused++;
+    }
+    assert_true(refused > 2);
+    assert_int_equal(system(whole), 0);
+    run("{\"op\":\"service.list\"}");
 }
 
 /* ---- configuration ---- */
@@ -580,6 +654,25 @@ static void test_services(void **state)
     refuse(OP("service.add", "CIFS/Files"), SP_EEXIST, "the name CIFS/Files is taken");
     refuse(OP("service.add", "files"), SP_EINPUT,
            "\"files\" is no service; write TYPE/HOST, as in host/nas1");
+    refuse(OP("service.add", "host/a b"), SP_EINPUT,
+           "\"host/a b\" is no service; write TYPE/HOST, as in host/nas1");
+    refuse(OP("service.add", "host/.nas"), SP_EINPUT,
+           "\"host/.nas\" is no service; write TYPE/HOST, as in host/nas1");
+    refuse(OP("service.add", "host/nas1:"), SP_EINPUT,
+           "\"host/nas1:\" is no service; write TYPE/HOST, as in host/nas1");
+    refuse(OP("service.add", "ho*st/nas1"), SP_EINPUT,
+           "\"ho*st/nas1\" is no service; write TYPE/HOST, as in host/nas1");
+    refuse(OP("service.add", "host/n\xc3\xa4s"), SP_EINPUT,
+           "\"host/n\xc3\xa4s\" is no service; write TYPE/HOST, as in host/nas1");
+    refuse("{\"op\":\"account.alias\",\"name\":\"cifs/files\",\"add\":[\"a b\"]}", SP_EINPUT,
+           "\"a b\" cannot name a service; write a host name, an address, or TYPE/HOST");
+    refuse("{\"op\":\"account.alias\",\"name\":\"cifs/files\",\"add\":[\"x/y/z\"]}", SP_EINPUT,
+           "\"x/y/z\" cannot name a service; write a host name, an address, or TYPE/HOST");
+    refuse("{\"op\":\"account.alias\",\"name\":\"cifs/files\",\"add\":[\"al@corp\"]}", SP_EINPUT,
+           "\"al@corp\" cannot name a service; write a host name, an address, or TYPE/HOST");
+    run("{\"op\":\"service.add\",\"name\":\"MSSQLSvc/db_1.corp.example:1433\","
+        "\"aliases\":[\"2001:db8::7\",\"MSSQLSvc/db.corp.example:MAIN\"]}");
+    run(OP("service.delete", "MSSQLSvc/2001:db8::7"));
     run(OP("service.add", "cifs/files.other.example")); /* its short name is taken, and left out */
 
     run(OP("service.rotate", "cifs/files"));
@@ -620,6 +713,12 @@ static void test_krbtgt_rotate(void **state)
     assert_int_equal(cJSON_GetArraySize(keys), 8); /* the newest and one before */
     assert_int_equal(at(cJSON_GetArrayItem(keys, 0), "kvno")->valueint, 5);
     assert_int_equal(at(cJSON_GetArrayItem(keys, 7), "kvno")->valueint, 4);
+    cJSON_Delete(out);
+    run("{\"op\":\"krbtgt.rotate\",\"revoke\":true}");
+    out = call(OP("account.keys", "krbtgt/EXAMPLE"));
+    keys = cJSON_GetObjectItem(out, "keys");
+    assert_int_equal(cJSON_GetArraySize(keys), 4); /* nothing opens a ticket of before */
+    assert_int_equal(at(cJSON_GetArrayItem(keys, 3), "kvno")->valueint, 6);
     cJSON_Delete(out);
 }
 
@@ -805,6 +904,96 @@ static void test_export_import(void **state)
     refuse_import(IMPORT, text, SP_EEXIST, "the name cc is taken");
     refuse(OP("account.show", "bob"), SP_ENOTFOUND, "there is no account bob");
     free(text);
+}
+
+/* ---- T035: an export that somebody made, with keys that nobody may have ---- */
+
+static char *base64_of(const uint8_t *p, size_t n)
+{
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *out = calloc(1, (n + 2) / 3 * 4 + 1), *at = out;
+
+    assert_non_null(out);
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t v =
+            (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) | (i + 2 < n ? p[i + 2] : 0);
+
+        *at++ = digit[v >> 18];
+        *at++ = digit[v >> 12 & 63];
+        *at++ = i + 1 < n ? digit[v >> 6 & 63] : '=';
+        *at++ = i + 2 < n ? digit[v & 63] : '=';
+    }
+    return out;
+}
+
+static char *sealed_export(const char *plain)
+{
+    static const char head[] =
+        "sallyport-accounts 1 scrypt n=2 r=1 p=1 salt=00000000000000000000000000000000 "
+        "nonce=000000000000000000000000";
+    const uint8_t zeros[16] = {0};
+    struct sp_err e = {0};
+    struct crypto *c = crypto_new(&e);
+    uint8_t key[32], sealed[2048];
+    size_t n = strlen(plain);
+    char *body, *all = NULL;
+
+    assert_non_null(c);
+    assert_true(n + CRYPTO_SEAL_OVERHEAD <= sizeof sealed);
+    assert_true(crypto_scrypt(c, SP_LIT("long enough"), sp_span(zeros, 16),
+                              (struct crypto_scrypt){.n = 2, .r = 1, .p = 1}, key, &e));
+    assert_true(crypto_seal(c, key, zeros, sp_str(head), sp_str(plain), sealed, &e));
+    body = base64_of(sealed, n + CRYPTO_SEAL_OVERHEAD);
+    assert_true(asprintf(&all, "%s\n%s\n", head, body) > 0);
+    free(body);
+    crypto_free(c);
+    return all;
+}
+
+static void test_import_of_weak_keys(void **state)
+{
+    static const struct {
+        int etype;
+        const char *key;
+        bool good;
+    } row[] = {
+        {23, "00112233445566778899aabbccddeeff",                                 false},
+        {24, "00112233445566778899aabbccddeeff",                                 false},
+        {16, "00112233445566778899aabbccddeeff0011223344556677",                 false},
+        {3,  "0011223344556677",                                                 false},
+        {1,  "0011223344556677",                                                 false},
+        {25, "00112233445566778899aabbccddeeff",                                 false},
+        {26, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", false},
+        {18, "00112233445566778899aabbccddeeff",                                 false}, /* RC4's length */
+        {17, "00112233445566778899aabbccddeeff",                                 true },
+    };
+    cJSON *out;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        char plain[1024], *text, *req;
+
+        snprintf(plain, sizeof plain,
+                 "{\"name\":\"old%zu\",\"kind\":1,\"generation\":1,\"keys\":["
+                 "{\"etype\":%d,\"kvno\":2,\"salt\":null,\"key\":\"%s\"},"
+                 "{\"etype\":18,\"kvno\":1,\"key\":\"%064d\"}]}\n",
+                 i, row[i].etype, row[i].key, 7);
+        text = sealed_export(plain);
+        if (row[i].good) {
+            req = with_text(IMPORT, text);
+            out = call(req);
+            assert_int_equal(at(out, "imported")->valueint, 1);
+            cJSON_Delete(out);
+            free(req);
+        } else {
+            refuse_import(IMPORT, text, SP_EINPUT,
+                          "account 1 of the export: a key that is none of type 17, 18, 19 or 20");
+        }
+        free(text);
+    }
+    out = call("{\"op\":\"account.list\"}");
+    assert_int_equal(cJSON_GetArraySize(at(out, "accounts")), 1);
+    cJSON_Delete(out);
 }
 
 static void test_backup(void **state) /* T128 */
@@ -1004,6 +1193,8 @@ int main(void)
         cmocka_unit_test(test_exit_status),
         EMPTY(test_init),
         REALM(test_master_key),
+        REALM(test_lost_accounts),
+        REALM(test_cut_off),
         REALM(test_wrong_configuration),
         REALM(test_long_line),
         REALM(test_configuration),
@@ -1019,6 +1210,7 @@ int main(void)
         EMPTY(test_policy),
         REALM(test_change_password),
         REALM(test_export_import),
+        REALM(test_import_of_weak_keys),
         REALM(test_backup),
         REALM(test_lock),
         REALM(test_parallel_commands),

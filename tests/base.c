@@ -39,6 +39,33 @@ static void errors_keep_the_first(void **state)
     assert_string_equal(sp_kind_name((enum sp_kind)99), "?");
 }
 
+/* The beginning names the file, the end says why and what to do: a text that is too long keeps both. */
+static void errors_keep_both_ends(void **state)
+{
+    struct sp_err e = {0}, whole = {0};
+    char path[4096];
+
+    (void)state;
+    memset(path, 'x', sizeof path);
+    memcpy(path, "/first", 6);
+    memcpy(path + sizeof path - 6, "/last", 6);
+    assert_false(sp_fail(&e, SP_EBACKEND, 0, "%s: Permission denied; run this as root", path));
+    assert_int_equal(strlen(e.text), sizeof e.text - 1);
+    assert_memory_equal(e.text, "/firstxxx", 9);
+    assert_non_null(strstr(e.text, "xxx...xxx"));
+    assert_non_null(strstr(e.text, "xx/last: Permission denied; run this as root"));
+    path[sizeof e.text - 1] = 0; /* just fits */
+    assert_false(sp_fail(&whole, SP_EBACKEND, 0, "%s", path));
+    assert_string_equal(whole.text, path);
+    e = (struct sp_err){0};
+    path[sizeof e.text - 1] = 'z'; /* one too many */
+    path[sizeof e.text] = 0;
+    assert_false(sp_fail(&e, SP_EBACKEND, 0, "%s", path));
+    assert_int_equal(strlen(e.text), sizeof e.text - 1);
+    assert_non_null(strstr(e.text, "...x"));
+    assert_int_equal(e.text[sizeof e.text - 2], 'z');
+}
+
 /* What a request does with its arena. */
 static bool use(struct sp_arena *a, struct sp_err *e)
 {
@@ -342,6 +369,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spans),
         cmocka_unit_test(errors_keep_the_first),
+        cmocka_unit_test(errors_keep_both_ends),
         cmocka_unit_test(arena_of_every_size),
         cmocka_unit_test(arena_edges),
         cmocka_unit_test(text_is_bounded),

@@ -323,7 +323,7 @@ static void look_inside(const struct krb_credential *c, const char *service)
 
     assert_non_null(c);
     get(KRB_TICKET, c->ticket, &t);
-    k = store_find_key(a, t.enc.etype, t.enc.kvno);
+    k = store_find_key(a, t.enc.etype, (uint32_t)t.enc.kvno);
     assert_non_null(k);
     assert_true(open_sealed(KRB_ENC_TICKET, &t.enc, &k->key, KU_TICKET, &in));
     assert_true(sp_same(in.key.value, sp_span(c->key.b, c->key.n)));

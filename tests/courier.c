@@ -41,7 +41,9 @@ static void frames_come_back(void **state)
 
         sp_arena_init(&mem, block, sizeof block);
         assert_true(courier_make(&rows[i], &mem, &made, &e));
-        assert_int_equal((size_t)made.p[0] << 24 | made.p[1] << 16 | made.p[2] << 8 | made.p[3], made.n - 4);
+        assert_int_equal((size_t)made.p[0] << 24 | (size_t)made.p[1] << 16 | (size_t)made.p[2] << 8 |
+                             made.p[3],
+                         made.n - 4);
         assert_true(courier_get(sp_span(made.p + 4, made.n - 4), &got, &e));
         assert_int_equal(got.type, rows[i].type);
         assert_int_equal(got.id, rows[i].id);

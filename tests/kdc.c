@@ -67,7 +67,10 @@ static bool find(struct store_lookup *s, struct sp_span lookup, struct sp_arena 
             return true;
         }
     }
-    W.found++; /* the port's promise: a name that is not there costs as much */
+    W.found++; /* the port's promise: a name that is not there costs as much, and a stand-in is left */
+    for (uint32_t i = 0; i < W.count; i++)
+        if (sp_same(W.account[i].lookup, SP_LIT("alice")))
+            *out = W.account[i];
     return sp_fail(e, SP_ENOTFOUND, 0, "no such account");
 }
 
@@ -461,7 +464,7 @@ static void look_inside(struct got *g)
 
     assert_true(krb_name_key(&g->rep.ticket.sname, &W.cf.realm, &W.cm, &key, &e));
     assert_true(find(NULL, key, &W.cm, &a, &e));
-    k = store_find_key(&a, g->rep.ticket.enc.etype, g->rep.ticket.enc.kvno);
+    k = store_find_key(&a, g->rep.ticket.enc.etype, (uint32_t)g->rep.ticket.enc.kvno);
     assert_non_null(k);
     assert_true(open_sealed(KRB_ENC_TICKET, &g->rep.ticket.enc, &k->key, KU_TICKET, &g->inside));
     assert_true(kdc_to_key(&g->part.key, &g->session, &e));
@@ -835,6 +838,7 @@ static const struct {
     {"T040 a day",                      {"alice", TGS, .password = "correct horse", .ahead_us = 86400000000},  37},
     {"wrong password",                  {"alice", TGS, .password = "wrong"},                                   24},
     {"unknown user",                    {"nobody", TGS, .password = "correct horse"},                          24},
+    {"the stand-in's own key",          {"nobody", TGS, .password = "correct horse", .salt_of = "alice"},      24},
     {"disabled, wrong",                 {"bob", TGS, .password = "wrong"},                                     24},
     {"disabled",                        {"bob", TGS, .password = "correct horse"},                             18},
     {"must change, wrong",              {"carol", TGS, .password = "wrong"},                                   24},
@@ -1694,7 +1698,7 @@ static void test_elements_of_tgs_requests(void **state)
          39                                                                                                      },
         {"T007 kvno -1",
          {"host/nas1", .ap = SP_LIT("\xa1\x03\x02\x01\x05"), .ap_to = SP_LIT("\xa1\x03\x02\x01\xff")},
-         60                                                                                                      },
+         44                                                                                                      },
         {"T007 kvno 2^32 + 5",
          {"host/nas1", .ap = SP_LIT("\xa1\x03\x02\x01\x05"), .ap_to = SP_LIT("\xa1\x07\x02\x05\1\0\0\0\5")},
          60                                                                                                      },
@@ -3038,6 +3042,10 @@ static const struct {
      0,                                                                                                                            false},
     {"account expired",                    NOTHING,       HONEST,        {"dave", TGS, .password = "correct horse"},           1,  false},
     {"unknown user",                       NOTHING,       HONEST,        {"nobody", TGS, .password = "correct horse"},         24, true },
+    {"the stand-in's own key",
+     NOTHING,                                             HONEST,
+     {"nobody", TGS, .password = "correct horse", .salt_of = "alice"},
+     24,                                                                                                                           true },
 };
 
 static void test_spake_refusals(void **state)
@@ -3238,23 +3246,42 @@ static void test_spake_guesses(void **state)
     (void)as_got(run(answer(&o, right, HONEST)), &spake_reply);
 }
 
-/* Even who knew the key that stands in for an unknown name's would get nothing. */
-static void test_spake_stand_in(void **state)
+/* The key that a response of that client is tried with where there is no other. */
+static struct sp_key dummy_of(struct krb_name *client)
 {
-    struct as_ask a = {"nobody", TGS, .password = "x"};
-    struct krb_name n = name_of(&W.cm, a.client, NT_PRINCIPAL);
-    struct offer o = challenged(a, 0, 0);
     struct sp_err e = {0};
     struct sp_span lookup;
     struct sp_key k;
 
-    (void)state;
-    assert_true(krb_name_key(&n, &W.cf.realm, &W.cm, &lookup, &e));
+    assert_true(krb_name_key(client, &W.cf.realm, &W.cm, &lookup, &e));
     assert_true(kdc_dummy_key(&W.cf, W.k.crypto, 18, lookup, &k, &e));
-    spake_key = &k;
+    return k;
+}
+
+/* Even who knew the key that stands in for an unknown name's would get nothing: the stand-in's and, where
+ * that has none, the dummy. Nor would who got the name between challenge and response, with no key yet. */
+static void test_spake_stand_in(void **state)
+{
+    struct as_ask a = {"nobody", TGS, .password = "correct horse", .salt_of = "alice"};
+    struct krb_name n = name_of(&W.cm, a.client, NT_PRINCIPAL);
+    struct offer o = challenged(a, 0, 0), later_known;
+    struct sp_key k = dummy_of(&n);
+    struct sp_err e = {0};
+
+    (void)state;
     assert_int_equal(code_of(run(answer(&o, a, HONEST)), NULL), 24);
-    spake_key = NULL;
     assert_true(W.out.record.inner_code == 6 && W.out.record.failed && !W.out.record.proven);
+
+    spake_key = &k;
+    account("alice")->key_count = 0; /* she is the stand-in */
+    o = challenged(a, 0, 0);
+    later_known = challenged(a, 0, 0);
+    assert_int_equal(code_of(run(answer(&o, a, HONEST)), NULL), 24);
+    assert_true(W.out.record.inner_code == 6 && W.out.record.failed && !W.out.record.proven);
+    assert_true(krb_name_key(&n, &W.cf.realm, &W.cm, &account("alice")->lookup, &e));
+    assert_int_equal(code_of(run(answer(&later_known, a, HONEST)), NULL), 24);
+    assert_true(W.out.record.inner_code == 24 && W.out.record.failed && !W.out.record.proven);
+    spake_key = NULL;
 }
 
 static void blank(struct sp_span s)
@@ -3536,17 +3563,21 @@ static struct sp_span change_req(const struct got *t, struct change_ask a)
     return sp_span(p, 6 + x.n + y.n);
 }
 
+/* Our own end, which KRB-PRIV names: 24 is IPv6 (RFC 4120 7.5.3). */
+static const struct krb_address v4 =
+                                    {
+                                        2, {(const uint8_t *)"\x7f\0\0\1", 4}
+},
+                                v6 = {24, {(const uint8_t *)"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\7", 16}};
+static const struct krb_address *asked_at = &v4;
+
 static struct sp_span run_change(struct sp_span bytes)
 {
     struct kdc_request q = {
-        .bytes = bytes,
-        .door = W.door,
-        .source = W.from,
-        .local_address = {127, 0, 0, 1},
-        .local_address_n = 4
-    };
+        .bytes = bytes, .door = W.door, .source = W.from, .local_address_n = (uint8_t)asked_at->address.n};
     struct sp_err e = {0};
 
+    memcpy(q.local_address, asked_at->address.p, asked_at->address.n);
     sp_arena_init(&W.mem, mem_block, W.capacity);
     kdc_kpasswd_step(&W.k, W.env, &q, &W.mem, &W.out);
     return W.out.reply.n ? sp_dup(&W.cm, W.out.reply, &e) : sp_span(NULL, 0);
@@ -3581,7 +3612,7 @@ static int change_result(struct sp_span r, const struct got *t)
     assert_true(krb_get(KRB_PRIV, sp_span(r.p + 6 + ap, r.n - 6 - ap), 0, &W.cm, &priv, &e));
     assert_true(open_sealed(KRB_ENC_PRIV, &priv.enc, &subkey, KU_PRIV, &part));
     assert_int_equal(part.seq, ap_part.seq);
-    assert_true(part.saddr.type == 2 && sp_same(part.saddr.address, SP_LIT("\x7f\0\0\1")));
+    assert_true(part.saddr.type == asked_at->type && sp_same(part.saddr.address, asked_at->address));
     change_text = sp_span(part.user_data.p + 2, part.user_data.n - 2);
     return part.user_data.p[0] << 8 | part.user_data.p[1];
 }
@@ -3664,6 +3695,23 @@ static void test_change(void **state)
     assert_int_equal(run_change(SP_LIT("rubbish")).n, 0);
 }
 
+static void test_change_at_ipv6(void **state)
+{
+    struct got t = login("alice", "kadmin/changepw", 0);
+    struct sp_span reply;
+    static struct kdc_change c;
+
+    (void)state;
+    asked_at = &v6;
+    assert_int_equal(change_result(run_change(change_req(&t, (struct change_ask){1, NULL, ""})), &t), 4);
+    assert_int_equal(run_change(change_req(&t, (struct change_ask){1, NULL, "new password 1"})).n, 0);
+    assert_true(W.out.has_change);
+    c = *W.out.change;
+    kdc_finish_change(&W.k, W.env, &c, 0, SP_LIT(""), &W.cm, &reply);
+    assert_int_equal(change_result(reply, &t), 0);
+    asked_at = &v4;
+}
+
 /* T027 at the kpasswd door: nothing to say, or a refusal, until there is memory enough to ask the keeper. */
 static void test_change_capacities(void **state)
 {
@@ -3691,8 +3739,12 @@ static void test_change_capacities(void **state)
             if (!done && reply.n > 0) /* 60, or "could not be read", never that it was accepted */
                 assert_true(change_result(reply, &t) != 0);
             assert_true(!done || kind == 2 || reply.n == 0);
+            W.capacity = sizeof mem_block;
+            if (done)
+                break;
+            reply = run_change(req); /* nothing was noted: the same bytes are taken when there is memory */
+            assert_true(kind == 2 ? change_result(reply, &t) == 5 : W.out.has_change);
         }
-        W.capacity = sizeof mem_block;
     }
     assert_true(kept > 0);
 }
@@ -3761,6 +3813,31 @@ static void test_change_by_datagram(void **state)
     copy[2] = 0xff; /* version 0xff80 around the same halves */
     copy[3] = 0x80;
     assert_int_equal(change_result(run_change(sp_span(copy, req.n)), &t), 1034);
+}
+
+/* Usual and long replies have places of their own; each length up to the longest comes back, no longer one.
+ */
+static void test_kept_lengths(void **state)
+{
+    static const size_t n[] = {1, 959, 960, 961, 1500, KDC_RETRANSMIT_MAX, KDC_RETRANSMIT_MAX + 1};
+    static uint8_t reply[KDC_RETRANSMIT_MAX + 1];
+    struct kdc_kept out;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof reply; i++)
+        reply[i] = (uint8_t)(i * 7 + i / 256);
+    for (size_t i = 0; i < sizeof n / sizeof n[0]; i++) /* all of one place: the ways are enough for them */
+        kdc_kept_put(W.k.shared, W.env.mono_us, (struct kdc_hash){64, i},
+                     &(struct kdc_kept){sp_span(reply, n[i]), (int32_t)i, i % 2 != 0});
+    for (size_t i = 0; i < sizeof n / sizeof n[0]; i++) {
+        bool found = kdc_kept_find(W.k.shared, W.env.mono_us, (struct kdc_hash){64, i}, &W.cm, &out);
+
+        assert_int_equal(found, n[i] <= KDC_RETRANSMIT_MAX);
+        if (found)
+            assert_true(sp_same(out.reply, sp_span(reply, n[i])) && out.code == (int32_t)i &&
+                        out.proven == (i % 2 != 0));
+    }
+    assert_false(kdc_kept_find(W.k.shared, W.env.mono_us, (struct kdc_hash){64, 99}, &W.cm, &out));
 }
 
 static void test_keys(void **state)
@@ -3844,6 +3921,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_hash),
+        T(test_kept_lengths),
         T(test_keys),
         T(test_own_accounts),
         T(test_login),
@@ -3910,6 +3988,7 @@ int main(void)
         T(test_change),
         T(test_change_by_datagram),
         T(test_change_flips),
+        T(test_change_at_ipv6),
         T(test_change_capacities),
         T(test_elements_of_as_requests),
         T(test_elements_of_tgs_requests),

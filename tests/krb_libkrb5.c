@@ -108,7 +108,7 @@ static struct sp_span open_sealed(const struct krb_enc *enc, const krb5_keyblock
 {
     struct sp_err e = {0};
     uint8_t *p = sp_alloc(mem, enc->cipher.n, &e);
-    krb5_enc_data in = {0, enc->etype, enc->kvno, to(enc->cipher)};
+    krb5_enc_data in = {0, enc->etype, (krb5_kvno)enc->kvno, to(enc->cipher)};
     krb5_data out = to(sp_span(p, enc->cipher.n));
 
     assert_non_null(p);
@@ -335,7 +335,7 @@ static bool takes_ticket(struct sp_span der, const struct krb_ticket *want)
     ok = ok && same_principal(out->server, &want->sname, want->realm) &&
          out->enc_part.enctype == want->enc.etype &&
          sp_same(of(&out->enc_part.ciphertext), want->enc.cipher) &&
-         (!KRB_HAS(&want->enc, 1) || out->enc_part.kvno == want->enc.kvno);
+         (!KRB_HAS(&want->enc, 1) || out->enc_part.kvno == (krb5_kvno)want->enc.kvno);
     krb5_free_ticket(ctx, out);
     return ok;
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "store/lmdb/lmdb.h"
+#include "store_rows.h"
 
 static struct crypto *crypto;
 static struct sp_rng_fixed fixed;
@@ -237,7 +238,7 @@ static void test_refusals(void **state)
     e = (struct sp_err){0};
     assert_false(store_seal(crypto, master, &fixed.rng, &a, record, 100, &n, &e));
     assert_int_equal(e.kind, SP_EFULL);
-    assert_true(n > 100 && n < 300);
+    assert_true(n > 100 && n < 400);
 }
 
 static void test_arena_too_small(void **state)
@@ -334,11 +335,13 @@ static void assert_found(struct lmdb_store *s, const char *name, uint64_t id)
 
 static void assert_absent(struct lmdb_store *s, const char *name)
 {
-    struct store_account a;
+    struct store_account a = {.id = UINT64_MAX};
     struct sp_err e = {0};
 
     assert_false(find(s, name, &a, &e));
     assert_int_equal(e.kind, SP_ENOTFOUND);
+    assert_string_equal(e.text, "no such account");
+    assert_true(a.id != UINT64_MAX && !sp_same(a.lookup, sp_str(name))); /* a stand-in, or zeros */
 }
 
 static void test_open_without_store(void **state)
@@ -397,6 +400,214 @@ static void test_put_find_delete(void **state)
     c = simple("carol");
     assert_true(lmdb_put(s, &c, &e));
     assert_int_equal(c.id, 3);
+    lmdb_close(s);
+}
+
+/* ---- the rows of aliases ---- */
+
+static void assert_rows(size_t own, size_t aliases)
+{
+    struct store_rows rows = rows_check(dir);
+
+    if (rows.wrong)
+        fail_msg("%s", rows.wrong);
+    assert_int_equal(rows.own, own);
+    assert_int_equal(rows.aliases, aliases);
+}
+
+/* By each of its names the account is found as it was last written. */
+static void assert_written(struct lmdb_store *s, const struct store_account *a)
+{
+    for (uint32_t i = 0; i <= a->aliases.count; i++) {
+        struct store_lookup *l = lmdb_lookup(s);
+        struct store_account by;
+        struct sp_err e = {0};
+
+        sp_arena_reset(&mem2);
+        if (!l->find(l, i == 0 ? a->lookup : a->alias_lookups.v[i - 1], &mem2, &by, &e))
+            fail_msg("%s", e.text);
+        lmdb_settle(s);
+        assert_int_equal(by.id, a->id);
+        assert_int_equal(by.generation, a->generation);
+        assert_int_equal(by.flags, a->flags);
+        assert_int_equal(by.key_count, a->key_count);
+        assert_true(sp_same(by.name, a->name) && same_list(by.aliases, a->aliases));
+        assert_memory_equal(by.keys[0].key.b, a->keys[0].key.b, a->keys[0].key.n);
+    }
+}
+
+static void put_again(struct lmdb_store *s, struct store_account *a, size_t accounts, size_t aliases)
+{
+    struct sp_err e = {0};
+
+    a->generation++;
+    if (!lmdb_put(s, a, &e))
+        fail_msg("%s", e.text);
+    assert_written(s, a);
+    assert_rows(accounts, aliases);
+}
+
+static void set_aliases(struct store_account *a, struct sp_span *v, uint32_t count)
+{
+    a->aliases = a->alias_lookups = (struct sp_spans){v, count};
+}
+
+static void test_every_change_reaches_all_rows(void **state)
+{
+    struct lmdb_store *s = open_store(LMDB_CREATE);
+    struct store_account a = simple("alice"), b = simple("bob"), both[2];
+    struct sp_span alias[] = {SP_LIT("al"), SP_LIT("liz"), SP_LIT("alice")}, bobs[] = {SP_LIT("rob")};
+    struct store_key other = {
+        .key = {.b = "k3", .n = 32, .etype = 18},
+          .kvno = 3
+    };
+    struct sp_err e = {0};
+
+    (void)state;
+    set_aliases(&a, alias, 2);
+    set_aliases(&b, bobs, 1);
+    put_again(s, &a, 1, 2);
+    put_again(s, &b, 2, 3);
+    a.keys = &other; /* another password */
+    a.key_count = 1;
+    put_again(s, &a, 2, 3);
+    a.flags = STORE_DISABLED;
+    put_again(s, &a, 2, 3);
+    a.name = a.lookup = SP_LIT("alicia");
+    put_again(s, &a, 2, 3);
+    assert_absent(s, "alice");
+    set_aliases(&a, alias, 3); /* the name that it had */
+    put_again(s, &a, 2, 4);
+    set_aliases(&a, alias + 1, 2);
+    put_again(s, &a, 2, 3);
+    assert_absent(s, "al");
+    set_aliases(&b, alias + 1, 1); /* liz is taken */
+    assert_false(lmdb_put(s, &b, &e));
+    assert_int_equal(e.kind, SP_EEXIST);
+    set_aliases(&b, bobs, 1);
+    assert_written(s, &a);
+    assert_written(s, &b);
+    assert_rows(2, 3);
+    a.name = a.lookup = SP_LIT("liz"); /* one of its own aliases */
+    put_again(s, &a, 2, 2);
+
+    e = (struct sp_err){0};
+    both[0] = a;
+    both[1] = b;
+    both[0].flags = both[1].flags = STORE_MUST_CHANGE;
+    assert_true(lmdb_put_many(s, both, 2, &e));
+    assert_written(s, &both[0]);
+    assert_written(s, &both[1]);
+    assert_rows(2, 2);
+    assert_true(lmdb_delete(s, a.id, &e));
+    assert_absent(s, "liz");
+    assert_absent(s, "alice");
+    assert_rows(1, 1);
+    assert_true(lmdb_delete(s, b.id, &e));
+    assert_absent(s, "rob");
+    assert_rows(0, 0);
+    lmdb_close(s);
+}
+
+static void test_most_aliases(void **state)
+{
+    struct lmdb_store *s = open_store(LMDB_CREATE);
+    struct store_account a = simple("alice");
+    char text[STORE_ALIASES_MAX + 1][100];
+    struct sp_span alias[STORE_ALIASES_MAX + 1];
+    struct sp_err e = {0};
+
+    (void)state;
+    for (int i = 0; i <= STORE_ALIASES_MAX; i++) {
+        snprintf(text[i], sizeof text[i], "%090d", i);
+        alias[i] = sp_str(text[i]);
+    }
+    set_aliases(&a, alias, STORE_ALIASES_MAX);
+    put_again(s, &a, 1, STORE_ALIASES_MAX);
+    put_again(s, &a, 1, STORE_ALIASES_MAX);
+    set_aliases(&a, alias, STORE_ALIASES_MAX + 1);
+    assert_false(lmdb_put(s, &a, &e));
+    assert_int_equal(e.kind, SP_EINPUT);
+    assert_rows(1, STORE_ALIASES_MAX);
+    lmdb_close(s);
+}
+
+/* Writes past the store: what row `from` holds becomes row `to`, with another kind. */
+static void forge_row(const char *from, const char *to, uint8_t kind)
+{
+    uint8_t key[2][32] = {{1}, {1}}, row[STORE_RECORD_MAX];
+    struct store_rows r = {0};
+    MDB_val k[2], v;
+
+    for (int i = 0; i < 2; i++) {
+        const char *name = i == 0 ? from : to;
+
+        memcpy(key[i] + 1, name, strlen(name));
+        k[i] = (MDB_val){1 + strlen(name), key[i]};
+    }
+    assert_int_equal(rows_begin(&r, dir, 0), 0);
+    assert_int_equal(mdb_get(r.txn, r.rows, &k[0], &v), 0);
+    memcpy(row, v.mv_data, v.mv_size);
+    row[ROWS_KIND_AT] = kind;
+    v.mv_data = row;
+    assert_int_equal(mdb_put(r.txn, r.rows, &k[1], &v, 0), 0);
+    assert_int_equal(rows_end(&r), 0);
+}
+
+static bool list_names(void *ctx, const struct store_account *a, struct sp_err *e)
+{
+    char *names = ctx;
+
+    (void)e;
+    snprintf(names + strlen(names), 64 - strlen(names), "%.*s ", SP_FMT(a->name));
+    return true;
+}
+
+static void assert_listing_fails(struct lmdb_store *s, const char *names, const char *text)
+{
+    char found[64] = "";
+    struct sp_err e = {0};
+
+    assert_false(lmdb_each(s, &mem, list_names, found, &e));
+    assert_string_equal(found, names);
+    assert_int_equal(e.kind, SP_EBACKEND);
+    assert_non_null(strstr(e.text, text));
+}
+
+/* The byte that says which row is the own one, and the key of a row, are not sealed: whoever changes them on
+ * the disk gets no other account, and no account twice. */
+static void test_forged_rows(void **state)
+{
+    struct lmdb_store *s = open_store(LMDB_CREATE);
+    struct store_account v[] = {simple("alice"), simple("bob")}, out;
+    struct sp_span alias[] = {SP_LIT("liz"), SP_LIT("mallory")};
+    struct sp_err e = {0};
+
+    (void)state;
+    set_aliases(&v[0], alias, 1);
+    assert_true(lmdb_put_many(s, v, 2, &e));
+    lmdb_close(s);
+    forge_row("liz", "liz", 0);
+    s = open_store(LMDB_WRITE);
+    assert_found(s, "liz", v[0].id);
+    assert_listing_fails(s, "alice bob ", "record 1: it lies under another name than its own");
+    lmdb_close(s);
+
+    forge_row("liz", "liz", 1);
+    forge_row("alice", "alice", 1);
+    s = open_store(LMDB_WRITE);
+    assert_found(s, "alice", v[0].id);
+    assert_listing_fails(s, "bob ", "2 accounts, and 1 rows that are one's own");
+    lmdb_close(s);
+
+    forge_row("alice", "alice", 0);
+    forge_row("alice", "mallory", 1);
+    s = open_store(LMDB_WRITE);
+    assert_false(find(s, "mallory", &out, &e));
+    assert_int_equal(e.kind, SP_EBACKEND);
+    assert_non_null(strstr(e.text, "record 1, which has another name"));
+    set_aliases(&v[0], alias, 2); /* what was forged does not stay behind when the name is given */
+    put_again(s, &v[0], 2, 2);
     lmdb_close(s);
 }
 
@@ -727,6 +938,9 @@ int main(void)
         cmocka_unit_test(test_find_key),
         ROW(test_open_without_store),
         ROW(test_put_find_delete),
+        ROW(test_every_change_reaches_all_rows),
+        ROW(test_most_aliases),
+        ROW(test_forged_rows),
         ROW(test_long_names),
         ROW(test_many),
         ROW(test_batches),

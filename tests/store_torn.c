@@ -18,6 +18,7 @@
 
 #include "base/text.h"
 #include "store/lmdb/lmdb.h"
+#include "store_rows.h"
 
 enum { SCRIPTS = 20, CHANGES = 8, NAMES = 60, ENTRIES_MAX = 20000, CONTENT_MAX = 64000, SECTOR = 512 };
 
@@ -261,7 +262,8 @@ static bool add_account(void *ctx, const struct store_account *a, struct sp_err 
         sp_arena_init(&mem, block2, sizeof block2);
         if (!l->find(l, a->alias_lookups.v[i], &mem, &by, e))
             return false;
-        sp_text_fmt(&r->t, " %.*s>%llu", SP_FMT(a->aliases.v[i]), (unsigned long long)by.id);
+        sp_text_fmt(&r->t, " %.*s>%llu,%llu,%u", SP_FMT(a->aliases.v[i]), (unsigned long long)by.id,
+                    (unsigned long long)by.generation, by.keys[0].key.b[31]);
     }
     sp_text_str(&r->t, "\n");
     return true;
@@ -384,6 +386,15 @@ struct replay {
     uint64_t cuts, before, after, used_on;
 };
 
+/* Every alias's row holds what the account's own row does. */
+static void check_rows(const char *dir, const char *what)
+{
+    struct store_rows rows = rows_check(dir);
+
+    if (rows.wrong)
+        stop(what, rows.wrong);
+}
+
 /* Goes on working with what was found: free pages are really free. */
 static void use_on(struct replay *r, struct lmdb_store *s, const char *what, const struct content *was)
 {
@@ -436,6 +447,7 @@ static void check_cut(struct replay *r, const char *kind)
     if (r->cuts++ % 64 == 0)
         use_on(r, s, what, &found);
     lmdb_close(s);
+    check_rows(cut_dir, what);
 }
 
 static void cut_prefixes(struct replay *r)

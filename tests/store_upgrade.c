@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "store/lmdb/lmdb.h"
+#include "store_rows.h"
 
 enum { MANY = 3000, LONG = 3 };
 
@@ -226,10 +227,33 @@ static void check_account(struct lmdb_store *s, int i)
     }
 }
 
+static void check_rows(void)
+{
+    struct store_rows rows = rows_check(dir);
+
+    assert_null(rows.wrong);
+    assert_int_equal(rows.own, MANY + LONG);
+    assert_int_equal(rows.aliases, MANY + LONG);
+}
+
+static bool count_one(void *ctx, const struct store_account *a, struct sp_err *e)
+{
+    (void)a;
+    (void)e;
+    ++*(int *)ctx;
+    return true;
+}
+
 static void check_all(struct lmdb_store *s)
 {
     struct sp_err e = {0};
     struct sp_span realm;
+    int listed = 0;
+
+    check_rows();
+    if (!lmdb_each(s, &mem, count_one, &listed, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(listed, MANY + LONG);
 
     assert_int_equal(lmdb_count(s), MANY + LONG);
     for (int i = 0; i < MANY + LONG; i++)

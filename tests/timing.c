@@ -13,9 +13,9 @@
  * not. Its standard error is sqrt(1 / 6n), 0.003 for the 20,000 samples of the slow suite; the limit is three
  * of them wider. What is above is measured again with other names before it counts.
  *
- * The goal is 0.55. Without a network, a socket or another process in between it is reached by names that are
- * asked for once in a while; names that are asked for again and again, all else in the cache, differ by more.
- * So each row shows its figure, and fails beyond the limit that the engine is held to.
+ * The goal is 0.55, without a network, a socket or another process in between. The unit suite's 200 samples
+ * (standard error 0.03) ask for each name once or twice, so that one page of the store that is far away
+ * counts as much as a leak: there the limit only finds a leak as large as the one of the control.
  *
  * Some care is about the test, not the engine: names and records are scattered, most accounts are ordinary
  * ones, and half of all questions are for unknown names. Otherwise the cache and the branch predictor would
@@ -36,12 +36,13 @@
 
 #define REALM "NAS1.TEST"
 #define NOW INT64_C(1700000000)
-#define LIMIT 0.75   /* a hit and a miss, kept keys: 100 ns of 2,000 */
+#define LIMIT 0.55
+#define ROUGH 0.68   /* the limit for fewer samples than a tenth of ALL */
 #define SEEN 0.80    /* what the control must reach, whatever the machine does beside it */
 #define ALL 20000    /* samples of each kind in the slow suite */
 #define ROUND 50     /* samples of each kind that are ranked together */
 #define NAMES 1024   /* of each kind: more keys than the crypto backend keeps */
-#define FEW 100      /* names of a kind when all keys of two kinds are meant to be kept */
+#define FEW 400      /* names of a kind when all keys of two kinds are meant to be kept */
 #define BYSTANDERS 8 /* times NAMES: ordinary users and services, as most are in any store */
 #define TRIES 5      /* of a stranger until he waits */
 #define ATTEMPTS 3
@@ -363,6 +364,7 @@ struct trial { /* what is compared with what, and how */
     uint32_t names;
     uint32_t first; /* number of the first name */
     bool limits, leaks;
+    uint32_t block; /* of the kinds with many names */
 };
 
 static struct sp_span wrong_proof(int32_t etype)
@@ -461,13 +463,29 @@ static double ask(struct sp_span bytes, uint64_t source)
     return now_ns() - began;
 }
 
+/* A response needs a challenge before. */
+static struct sp_span request_after(const struct trial *t, struct arm a, uint32_t i, uint64_t source)
+{
+    struct trial before = *t;
+    struct sp_span out;
+
+    before.leg = CHALLENGE;
+    if (t->leg == RESPONSE)
+        (void)ask(request(&before, a.kind, i), source);
+    out = request(t, a.kind, i);
+    sp_arena_reset(&W.mem);
+    return out;
+}
+
 /* Both arms of a throttling trial see the same failures before, and both sources have tried; but only one of
  * them so often that it has to wait. */
 static void fail_before(const struct trial *t, struct arm a, uint32_t i, uint64_t source)
 {
     W.env.mono_us += INT64_C(1000000) * (KDC_GUESS_WAIT_MAX_S + KDC_GUESS_WINDOW_S + 1);
     for (int n = TRIES; n > 0; n--) {
-        (void)ask(request(t, a.kind, i), a.throttled || n == 1 ? source : source + 1);
+        uint64_t from = a.throttled || n == 1 ? source : source + 1;
+
+        (void)ask(request_after(t, a, i, from), from);
         sp_arena_reset(&W.mem);
         lmdb_settle(W.store);
     }
@@ -546,14 +564,7 @@ static double sample(const struct trial *t, struct arm a, uint32_t i, uint8_t *r
     W.leaky.nobody = !shapes[a.kind].letter;
     if (t->limits)
         fail_before(t, a, i, source);
-    if (t->leg == RESPONSE) {
-        struct trial before = *t;
-
-        before.leg = CHALLENGE;
-        (void)ask(request(&before, a.kind, i), source);
-    }
-    bytes = request(t, a.kind, i);
-    sp_arena_reset(&W.mem);
+    bytes = request_after(t, a, i, source);
     took = ask(bytes, source);
     if (t->limits && (W.out.record.failed == a.throttled))
         die("the budget is not as the trial wants it", NULL);
@@ -597,7 +608,9 @@ struct pair {
 
 static double limit_for(const struct pair *p, uint32_t samples)
 {
-    return (p->limit > 0 ? p->limit : LIMIT) + 3 * sqrt(1 / (6.0 * samples));
+    double limit = samples < ALL / 10 ? ROUGH : p->limit > 0 ? p->limit : LIMIT;
+
+    return limit + 3 * sqrt(1 / (6.0 * samples));
 }
 
 /* ---- trials ---- */
@@ -619,7 +632,7 @@ static uint32_t number_of(const struct trial *t, enum kind kind, uint32_t a, uin
 {
     bool many = kind == KNOWN || kind == SERVICE || !shapes[kind].letter;
 
-    return (t->first + i % t->names) % NAMES + (many ? a / 2 * NAMES : 0);
+    return (t->first + i % t->names) % NAMES + (many ? (t->block + a / 2) * NAMES : 0);
 }
 
 /* Every arm once, in an order of chance. As many ask for unknown names as for others, or the processor would
@@ -703,7 +716,7 @@ static bool measure(const struct trial *t, const struct pair *pairs, uint32_t co
     r.pairs = pairs;
     r.pair_count = count;
     r.rounds = samples / ROUND;
-    for (uint32_t i = 0; i < 2 * FEW; i++) /* keys are kept from their second use on */
+    for (uint32_t i = 0; i < 2 * FEW && !SLOWED; i++) /* keys are kept from their second use on */
         take_turns(&r, 0, i);
     for (uint32_t i = 0; i < r.rounds * ROUND && ok; i++) {
         take_turns(&r, i % ROUND, FEW + i);
@@ -729,11 +742,9 @@ static bool compare(const struct trial *t, const struct pair *pairs, uint32_t co
     return false;
 }
 
-/* An alias costs one look-up more: 190 ns of 2,400. */
-#define ALIAS_LIMIT 0.85
-/* A try that is refused touches fewer counters. Who is told so learns what he knows: how often he has failed.
- */
-#define BUDGET_LIMIT 0.75
+/* Their records are not shaped as those of most neighbours: an entry more, a shorter name. 25 ns of 2,300
+ * with everything in the cache, and 80 of 2,800 with nothing: above the goal in some runs. */
+#define OTHER_SHAPE 0.60
 
 static const struct pair states[] = {
     {{KNOWN_TOO, false},    {KNOWN, false},           0          },
@@ -743,25 +754,27 @@ static const struct pair states[] = {
     {{OLD_PASSWORD, false}, {UNKNOWN, false},         0          },
     {{MUST_CHANGE, false},  {UNKNOWN, false},         0          },
     {{SERVICE, false},      {UNKNOWN_SERVICE, false}, 0          },
-    {{ALIAS, false},        {UNKNOWN, false},         ALIAS_LIMIT}, /* decision 61: these two with random salts only */
-    {{MACHINE, false},      {UNKNOWN_MACHINE, false}, 0          },
+    {{ALIAS, false},        {UNKNOWN, false},         OTHER_SHAPE}, /* decision 61: these two with random salts only */
+    {{MACHINE, false},      {UNKNOWN_MACHINE, false}, OTHER_SHAPE},
 };
 static const struct pair budgets[] = {
-    {{KNOWN, true},   {KNOWN, false},   BUDGET_LIMIT},
-    {{UNKNOWN, true}, {UNKNOWN, false}, BUDGET_LIMIT},
-    {{KNOWN, true},   {UNKNOWN, true},  0           },
+    {{KNOWN, true},   {KNOWN, false},   0},
+    {{UNKNOWN, true}, {UNKNOWN, false}, 0},
+    {{KNOWN, true},   {UNKNOWN, true},  0},
 };
 static const struct pair control[] = {
     {{KNOWN, false}, {UNKNOWN, false}, 0}
 };
 
-/* Few names: two kinds at a time, so that the keys of both stay with the crypto backend. */
+/* Few names: two kinds at a time, so that the keys of both stay with the crypto backend. No names of the pair
+ * before: the processor would know the way to them. */
 static bool compare_each(const struct trial *t, const struct pair *pairs, uint32_t count, uint32_t samples)
 {
+    struct trial each = *t;
     bool ok = true;
 
-    for (uint32_t p = 0; p < count; p++)
-        ok &= compare(t, &pairs[p], 1, samples);
+    for (each.block = 0; each.block < count; each.block++)
+        ok &= compare(&each, &pairs[each.block], 1, samples);
     return ok;
 }
 
@@ -790,10 +803,12 @@ static bool run_all(enum kdc_salt salt, uint32_t samples)
             ok &= compare(&t, states, count, samples);
             if (leg >= CHALLENGE) /* the look-up is lost in the group arithmetic */
                 continue;
-            t = (struct trial){"control: misses are free", leg, etypes[i], FEW, 0, false, true};
+            t = (struct trial){"control: misses are free", leg, etypes[i], FEW, 0, false, true, BYSTANDERS};
             ok &= compare(&t, control, 1, samples);
         }
-    ok &= compare_each(&(struct trial){"budget", SECOND, 18, FEW, 0, true, false}, budgets, 3, samples);
+    ok &= compare_each(&(struct trial){"budget", SECOND, 18, FEW, 0, true, false, 0}, budgets, 3, samples);
+    ok &= compare_each(&(struct trial){"budget, SPAKE", RESPONSE, 18, FEW, 0, true, false, 0}, budgets, 3,
+                       samples);
     close_world();
     return ok;
 }

@@ -22,6 +22,7 @@ declare -gA _sallyport_options=(
     ["sallyport service add"]="--alias --life --enctypes"
     ["sallyport service keytab"]="--out --owner"
     ["sallyport service delete"]="--yes"
+    ["sallyport krbtgt rotate"]="--revoke"
     ["sallyport status"]="--require-daemon"
     ["sallyport client-config"]="--for --kdc --kpasswd"
 )

@@ -102,6 +102,9 @@ _sallyport_options() {
     'service delete') reply=(
         '--yes[do not ask]'
     ) ;;
+    'krbtgt rotate') reply=(
+        '--revoke[the previous keys go too\: every ticket of before ends]'
+    ) ;;
     'status') reply=(
         '--require-daemon[exit status 6 when no sallyportd runs]'
     ) ;;

@@ -21,6 +21,11 @@ struct admin_paths { /* absolute; root is "" for the host itself. SALLYPORT_ROOT
     char log[4200];        /* var/log/sallyport */
 };
 SP_MUST bool admin_find_paths(const char *root, struct admin_paths *out, struct sp_err *e);
+/* "`sallyport --root DIR init`" for advice: a command for this instance as it can be typed. */
+struct admin_command {
+    char text[128];
+};
+struct admin_command admin_command(const struct admin_paths *p, const char *verb);
 
 /* ---- configuration: INI; sallyport.conf, then conf.d in alphabetical order ----
  * Sections and keys: see admin/config.c's table, sallyport.conf(5) is its prose. SP_EINPUT with "file:line:
@@ -63,6 +68,9 @@ SP_MUST bool admin_read_config(const struct admin_paths *p, struct admin_config 
  * {"settings":[{"section","key","value","source"}]}. */
 SP_MUST bool admin_show_config(const struct admin_paths *p, cJSON **out, struct sp_err *e);
 
+/* Letters to insert, remove or change between two short words (Levenshtein): what was probably meant. */
+unsigned admin_word_distance(const char *a, const char *b);
+
 /* ---- an open instance ---- */
 struct admin {
     struct admin_paths paths;
@@ -87,10 +95,14 @@ enum admin_mode { ADMIN_READ, ADMIN_WRITE };
     2 /* proto of SP_EREFUSED: file permissions, or admin.sock says no (exit status 5) */
 #define ADMIN_NO_DAEMON                                                                                      \
     3 /* proto of SP_EBACKEND: the lock is held, but nobody answers at admin.sock (exit status 6) */
+#define ADMIN_SERVED                                                                                         \
+    4 /* like ADMIN_BUSY, and the holder is a sallyportd that has not begun to end: waiting is no use */
 int admin_exit_status(const struct sp_err *e); /* of both programs (decision 21) */
 SP_MUST bool admin_open(const struct admin_paths *p, enum admin_mode mode, struct admin *a, struct sp_err *e);
 /* Reads the configuration again; on failure the old one stays. Pointers into a->config stay good. */
 SP_MUST bool admin_reload(struct admin *a, struct sp_err *e);
+/* From here on whoever asks sees a lock that will be free soon. */
+void admin_announce_end(const struct admin *a);
 void admin_close(struct admin *a); /* wipes, unlocks; safe on a zeroed one */
 
 /* Randomness of the operating system, drawn 4 KiB at a time; ends the process when there is none. Refills
@@ -117,12 +129,12 @@ SP_MUST bool admin_init(const struct admin_paths *p, const cJSON *args, cJSON **
  * (decision 22) account.import   passphrase, text, replace? imported, skipped[] service.add      name
  * ("TYPE/HOST"), aliases[]?, enctypes[]?, life?                      account{} service.keytab   name keytab
  * (base64), entries     (the command writes the file) service.rotate   name account{} service.list
- * services[{}] service.delete   name krbtgt.rotate kvno backup           dir path status realm, accounts,
- * services, master_key, config, guess_limits, ... account{}: id, generation, name, kind, flags[], aliases[],
- * kvno, etypes[], salt_rule, created, changed, expires, password_expires, last_success, failures, comment;
- * times as ISO 8601 text. Any request may carry "by": who asked, kept as the creator of accounts (the keeper
- * overwrites it with the peer's uid). Refusals: SP_EINPUT (usage), SP_ENOTFOUND, SP_EEXIST, SP_EREFUSED
- * (policy; the text is for the user), SP_EFULL (disk). */
+ * services[{}] service.delete   name krbtgt.rotate revoke? kvno backup           dir path status realm,
+ * accounts, services, master_key, config, guess_limits, ... account{}: id, generation, name, kind, flags[],
+ * aliases[], kvno, etypes[], salt_rule, created, changed, expires, password_expires, last_success, failures,
+ * comment; times as ISO 8601 text. Any request may carry "by": who asked, kept as the creator of accounts
+ * (the keeper overwrites it with the peer's uid). Refusals: SP_EINPUT (usage), SP_ENOTFOUND, SP_EEXIST,
+ * SP_EREFUSED (policy; the text is for the user), SP_EFULL (disk). */
 SP_MUST bool admin_execute(struct admin *a, const cJSON *request, cJSON **out, struct sp_err *e);
 
 /* The policy of kdc.md section 5 alone. */

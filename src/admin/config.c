@@ -441,8 +441,7 @@ static unsigned least(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* Edits from a to b (Levenshtein), for short words. */
-static unsigned distance(const char *a, const char *b)
+unsigned admin_word_distance(const char *a, const char *b)
 {
     unsigned row[64], n = (unsigned)strlen(b);
 
@@ -469,9 +468,9 @@ static bool unknown_section(const char *section, struct why w)
     const char *best = NULL;
 
     for (size_t i = 0; i < ROWS; i++)
-        if (!best || distance(section, rows[i].section) < distance(section, best))
+        if (!best || admin_word_distance(section, rows[i].section) < admin_word_distance(section, best))
             best = rows[i].section;
-    if (distance(section, best) <= 2)
+    if (admin_word_distance(section, best) <= 2)
         return wrong(w, "there is no section [%.40s]; did you mean [%s]?", section, best);
     return wrong(w,
                  "there is no section [%.40s]; realm, kdc, policy, keys, daemon, log, courier and iakerb are",
@@ -486,10 +485,10 @@ static bool unknown_key(const char *section, const char *key, struct why w)
         if (rows[i].key && strcmp(rows[i].key, key) == 0)
             return wrong(w, "%s belongs into the section [%s]", key, rows[i].section);
         if (rows[i].key && strcmp(rows[i].section, section) == 0 &&
-            (!best || distance(key, rows[i].key) < distance(key, best->key)))
+            (!best || admin_word_distance(key, rows[i].key) < admin_word_distance(key, best->key)))
             best = &rows[i];
     }
-    if (best && distance(key, best->key) <= 3)
+    if (best && admin_word_distance(key, best->key) <= 3)
         return wrong(w, "[%s] has no key %.40s; did you mean %s?", section, key, best->key);
     return wrong(w, "[%s] has no key %.40s", section, key);
 }
@@ -587,11 +586,17 @@ static bool read_file(struct reading *r, const char *path, bool *missing, struct
     r->f = fopen(path, "re");
     *missing = !r->f && errno == ENOENT;
     if (!r->f)
-        return *missing || sp_fail(e, SP_EBACKEND, 0, "%s: %m", shown_path(path));
+        return *missing || admin_file_failed(path, e);
     r->path = path;
     r->file++;
     r->line = 0;
+    errno = 0;
     line = ini_parse_stream(read_line, r, on_value, r);
+    if (ferror(r->f)) { /* a directory opens, and cannot be read */
+        (void)admin_file_failed(path, e);
+        fclose(r->f);
+        return false;
+    }
     fclose(r->f);
     if (r->why[0])
         return sp_fail(e, SP_EINPUT, 0, "%s", r->why);
@@ -619,7 +624,7 @@ static bool read_dir(struct reading *r, const char *dir, struct sp_err *e)
     bool ok = true, missing;
 
     if (n < 0)
-        return errno == ENOENT || sp_fail(e, SP_EBACKEND, 0, "%s: %m", shown_path(dir));
+        return errno == ENOENT || admin_file_failed(dir, e);
     for (int i = 0; i < n; i++) {
         char path[4600];
 

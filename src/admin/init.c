@@ -8,6 +8,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "admin/private.h"
@@ -39,6 +40,65 @@ static bool make_dirs(const struct admin_paths *p, struct sp_err *e)
 {
     return admin_make_dir(p->config_dir, 0755, e) && admin_make_dir(p->state, 0700, e) &&
            admin_make_dir(p->run, 0755, e) && admin_make_dir(p->log, 0750, e);
+}
+
+/* ---- begun, finished ---- */
+
+static void marker_path(const struct admin_paths *p, char path[4300])
+{
+    snprintf(path, 4300, "%s/unfinished", p->state);
+}
+
+/* A master key without accounts: either an earlier run was cut off, and then its marker is here, or the
+ * accounts got lost, and a realm made in their place would hide that. */
+static bool check_nothing_lost(const struct admin_paths *p, struct sp_err *e)
+{
+    char accounts[4300], key[4300];
+
+    snprintf(accounts, sizeof accounts, "%s/accounts", p->state);
+    snprintf(key, sizeof key, "%s/master.key", p->state);
+    if (access(key, F_OK) != 0 && access(accounts, F_OK) != 0)
+        return true;
+    return sp_fail(e, SP_EREFUSED, 0,
+                   "%s: the accounts are gone; copy accounts/ and activity/ back from a backup, or move this "
+                   "directory away",
+                   p->state);
+}
+
+static bool has_accounts(const struct admin_paths *p)
+{
+    char data[4300];
+    struct stat st;
+
+    snprintf(data, sizeof data, "%s/accounts/data.mdb", p->state);
+    return stat(data, &st) == 0 && st.st_size > 0;
+}
+
+static bool mark_begun(const struct admin_paths *p, struct sp_err *e)
+{
+    char path[4300];
+    int fd;
+
+    marker_path(p, path);
+    if (has_accounts(p) || access(path, F_OK) == 0)
+        return true;
+    if (!check_nothing_lost(p, e))
+        return false;
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return admin_file_failed(path, e);
+    (void)fsync(fd);
+    close(fd);
+    admin_sync_dir(p->state);
+    return true;
+}
+
+static void mark_finished(const struct admin_paths *p)
+{
+    char path[4300];
+
+    marker_path(p, path);
+    (void)unlink(path);
 }
 
 /* ---- the realm's own accounts ---- */
@@ -258,7 +318,9 @@ bool admin_init(const struct admin_paths *p, const cJSON *args, cJSON **out, str
         ok = sp_fail(e, SP_EINPUT, 0, "--salt: \"%.40s\" is neither default nor random", salt);
     else
         ok = (!realm || check_realm(realm, e)) && make_dirs(p, e) && admin_lock(p, &a->lock_fd, e) &&
-             make(a, realm, salt, out, e);
+             mark_begun(p, e) && make(a, realm, salt, out, e);
+    if (ok)
+        mark_finished(p);
     admin_close(a);
     free(a);
     return ok;

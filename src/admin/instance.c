@@ -11,7 +11,7 @@
 
 enum { MEM = 2 << 20, EACH = 256 << 10 };
 
-static bool file_failed(const char *path, struct sp_err *e)
+bool admin_file_failed(const char *path, struct sp_err *e)
 {
     if (errno == EACCES || errno == EPERM)
         return sp_fail(e, SP_EREFUSED, ADMIN_NOT_PERMITTED,
@@ -44,9 +44,17 @@ static void name_holder(int fd, const char *path, struct sp_err *e)
     if (f)
         fclose(f);
     if (name[0])
-        sp_fail(e, SP_EREFUSED, ADMIN_BUSY, "%s: held by another process: %s, pid %ld", path, name, pid);
+        sp_fail(e, SP_EREFUSED, strcmp(name, "sallyportd") == 0 ? ADMIN_SERVED : ADMIN_BUSY,
+                "%s: held by another process: %s, pid %ld; end that one first, or use another --root", path,
+                name, pid);
     else
-        sp_fail(e, SP_EREFUSED, ADMIN_BUSY, "%s: held by another process", path);
+        sp_fail(e, SP_EREFUSED, ADMIN_BUSY, "%s: held by another process; try again in a moment", path);
+}
+
+void admin_announce_end(const struct admin *a)
+{
+    if (a->lock_fd > 0)
+        (void)!ftruncate(a->lock_fd, 0);
 }
 
 bool admin_lock(const struct admin_paths *p, int *fd, struct sp_err *e)
@@ -56,16 +64,17 @@ bool admin_lock(const struct admin_paths *p, int *fd, struct sp_err *e)
     snprintf(path, sizeof path, "%s/lock", p->state);
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (*fd < 0 && errno == ENOENT)
-        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no instance here; run `sallyport init`", p->state);
+        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no instance here; run %s", p->state,
+                       admin_command(p, "init").text);
     if (*fd < 0)
-        return file_failed(path, e);
+        return admin_file_failed(path, e);
     if (*fd < 3) { /* started with closed standard streams */
         int low = *fd;
 
         *fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
         close(low);
         if (*fd < 0)
-            return file_failed(path, e);
+            return admin_file_failed(path, e);
     }
     if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
         note_holder(*fd);
@@ -74,7 +83,7 @@ bool admin_lock(const struct admin_paths *p, int *fd, struct sp_err *e)
     if (errno == EWOULDBLOCK)
         name_holder(*fd, path, e);
     else
-        file_failed(path, e);
+        admin_file_failed(path, e);
     close(*fd);
     *fd = -1;
     return false;
@@ -103,7 +112,7 @@ static bool check_key_file(int fd, const char *path, struct sp_err *e)
     struct stat st;
 
     if (fstat(fd, &st) != 0)
-        return file_failed(path, e);
+        return admin_file_failed(path, e);
     if (!S_ISREG(st.st_mode) || st.st_mode & 077)
         return sp_fail(e, SP_EREFUSED, 0, "%s: others may read it (mode %04o); chmod 600 it", path,
                        (unsigned)st.st_mode & 07777);
@@ -112,15 +121,16 @@ static bool check_key_file(int fd, const char *path, struct sp_err *e)
     return true;
 }
 
-static bool read_key_file(const char *path, uint8_t key[32], struct sp_err *e)
+static bool read_key_file(const struct admin_paths *p, const char *path, uint8_t key[32], struct sp_err *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     bool ok;
 
     if (fd < 0 && errno == ENOENT)
-        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no master key; run `sallyport init`, or restore it", path);
+        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no master key; run %s, or restore it", path,
+                       admin_command(p, "init").text);
     if (fd < 0)
-        return file_failed(path, e);
+        return admin_file_failed(path, e);
     ok = check_key_file(fd, path, e) && read_key(fd, path, key, e);
     close(fd);
     return ok;
@@ -131,7 +141,7 @@ static bool write_all(int fd, const void *p, size_t n)
     return write(fd, p, n) == (ssize_t)n && fsync(fd) == 0;
 }
 
-static void sync_dir(const char *path)
+void admin_sync_dir(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -152,13 +162,13 @@ static bool make_key_file(const struct admin_paths *p, const char *path, uint8_t
     unlink(temp);
     fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return file_failed(temp, e);
+        return admin_file_failed(temp, e);
     sp_rng_fill(admin_system_rng(), key, 32);
     ok = write_all(fd, key, 32);
     close(fd);
     if (!ok || rename(temp, path) != 0)
-        return file_failed(path, e);
-    sync_dir(p->state);
+        return admin_file_failed(path, e);
+    admin_sync_dir(p->state);
     return true;
 }
 
@@ -183,7 +193,7 @@ static bool read_credential(uint8_t key[32], bool *found, struct sp_err *e)
     snprintf(path, sizeof path, "%s/master-key", dir);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT || file_failed(path, e);
+        return errno == ENOENT || admin_file_failed(path, e);
     *found = true;
     ok = read_key(fd, path, key, e);
     close(fd);
@@ -203,7 +213,7 @@ bool admin_get_master(const struct admin_paths *p, enum admin_key_mode mode, uin
     if (found)
         return true;
     snprintf(path, sizeof path, "%s/master.key", p->state);
-    if (read_key_file(path, key, &why))
+    if (read_key_file(p, path, key, &why))
         return true;
     if (why.kind == SP_ENOTFOUND && mode == ADMIN_KEY_CREATE && !has_accounts(p))
         return make_key_file(p, path, key, e);
@@ -280,7 +290,8 @@ static bool open_all(struct admin *a, enum admin_mode mode, struct sp_err *e)
     if (admin_load_realm(a, &why))
         return true;
     if (why.kind == SP_ENOTFOUND)
-        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no realm yet; run `sallyport init`", a->paths.state);
+        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no realm yet; run %s", a->paths.state,
+                       admin_command(&a->paths, "init").text);
     *e = why;
     return false;
 }

@@ -61,6 +61,47 @@ static bool is_address(const char *text)
     return inet_pton(AF_INET, text, bin) == 1 || inet_pton(AF_INET6, text, bin) == 1;
 }
 
+static bool only(struct sp_span s, const char *more)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] >= 0x80 || (!isalnum(s.p[i]) && (s.p[i] == 0 || !strchr(more, s.p[i]))))
+            return false;
+    return s.n > 0;
+}
+
+/* A host name, with a port or the name of an instance as database servers have it; or an address. Nothing
+ * else is ever asked for, and look-alikes in other alphabets stay out. */
+static bool is_host(struct sp_span s)
+{
+    char text[256];
+    const uint8_t *colon = memchr(s.p, ':', s.n);
+    size_t n = colon ? (size_t)(colon - s.p) : s.n;
+
+    if (s.n >= sizeof text)
+        return false;
+    snprintf(text, sizeof text, "%.*s", SP_FMT(s));
+    if (strlen(text) == s.n && is_address(text))
+        return true;
+    return only(sp_span(s.p, n), ".-_") && s.p[0] != '.' && s.p[0] != '-' && s.p[n - 1] != '.' &&
+           (!colon || only(sp_span(colon + 1, s.n - n - 1), "-_"));
+}
+
+bool admin_check_service(const struct krb_name *n, const char *text, struct sp_err *e)
+{
+    if (n->parts.count == 2 && only(n->parts.v[0], ".-_") && is_host(n->parts.v[1]))
+        return true;
+    return sp_fail(e, SP_EINPUT, 0, "\"%.60s\" is no service; write TYPE/HOST, as in host/nas1", text);
+}
+
+static bool check_alias(const struct krb_name *n, const char *text, struct sp_err *e)
+{
+    struct sp_err why = {0};
+
+    return admin_check_service(n, text, &why) ||
+           sp_fail(e, SP_EINPUT, 0,
+                   "\"%.60s\" cannot name a service; write a host name, an address, or TYPE/HOST", text);
+}
+
 bool admin_parse_alias(struct admin *a, const struct store_account *acc, const char *text,
                        struct admin_name *out, struct sp_err *e)
 {
@@ -68,12 +109,14 @@ bool admin_parse_alias(struct admin *a, const struct store_account *acc, const c
     struct sp_span full;
     bool bare = is_address(text) || !strpbrk(text, "/@\\$");
 
-    if (acc->kind != STORE_SERVICE || !bare)
+    if (acc->kind != STORE_SERVICE)
         return admin_parse_name(a, text, out, e);
+    if (!bare)
+        return admin_parse_name(a, text, out, e) && check_alias(&out->name, text, e);
     if (!admin_name_of(a, acc, &own, e))
         return false;
     full = sp_format(&a->mem, e, "%.*s/%s", SP_FMT(own.parts.v[0]), text);
-    return full.p && admin_parse_name(a, (const char *)full.p, out, e);
+    return full.p && admin_parse_name(a, (const char *)full.p, out, e) && check_alias(&out->name, text, e);
 }
 
 /* ---- lists in the arena: grown by copying, they are short ---- */

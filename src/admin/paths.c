@@ -44,6 +44,17 @@ bool admin_find_paths(const char *root, struct admin_paths *out, struct sp_err *
     return true;
 }
 
+/* A root that would fill the whole text is left for the reader to repeat. */
+struct admin_command admin_command(const struct admin_paths *p, const char *verb)
+{
+    struct admin_command c;
+    bool named = p->root[0] && strlen(p->root) <= 64;
+
+    snprintf(c.text, sizeof c.text, "`sallyport%s%.64s %.30s`%s", named ? " --root " : "",
+             named ? p->root : "", verb, p->root[0] && !named ? " with the same --root" : "");
+    return c;
+}
+
 static bool make_one(const char *path, unsigned mode, struct sp_err *e)
 {
     struct stat st;

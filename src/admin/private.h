@@ -24,6 +24,10 @@ int64_t admin_now_s(void);
 void admin_bind_config(struct admin_config *c, const char *realm);
 
 /* ---- instance.c ---- */
+/* A failure with errno about a file; false, always. */
+bool admin_file_failed(const char *path, struct sp_err *e);
+/* New names in it survive a power loss. */
+void admin_sync_dir(const char *path);
 #define ADMIN_LOCK_WAIT_MS 5000
 SP_MUST bool admin_lock(const struct admin_paths *p, int *fd, struct sp_err *e);
 /* The master key; ADMIN_KEY_CREATE makes the file when there is neither file nor credential. */
@@ -46,6 +50,8 @@ struct admin_name {
     struct sp_span lookup;
 };
 SP_MUST bool admin_parse_name(struct admin *a, const char *text, struct admin_name *out, struct sp_err *e);
+/* TYPE/HOST, where HOST is a host name or an address. */
+SP_MUST bool admin_check_service(const struct krb_name *n, const char *text, struct sp_err *e);
 /* Of a stored account. */
 SP_MUST bool admin_name_of(struct admin *a, const struct store_account *acc, struct krb_name *out,
                            struct sp_err *e);

@@ -38,8 +38,8 @@ static bool name_service(struct admin *a, const cJSON *req, struct admin_name *n
 
     if (!admin_arg(req, "name", &text, e) || !admin_parse_name(a, text, n, e))
         return false;
-    if (n->name.parts.count != 2)
-        return sp_fail(e, SP_EINPUT, 0, "\"%.60s\" is no service; write TYPE/HOST, as in host/nas1", text);
+    if (!admin_check_service(&n->name, text, e))
+        return false;
     if (l->find(l, n->lookup, &a->mem, &other, &why))
         return sp_fail(e, SP_EEXIST, 0, "the name %.100s is taken", text);
     if (why.kind == SP_ENOTFOUND)
@@ -70,8 +70,10 @@ bool admin_service_add(struct admin *a, const cJSON *req, cJSON *out, struct sp_
 
 /* ---- new keys; those of the version before stay, for tickets that are out ---- */
 
+enum earlier { KEEP_EARLIER, DROP_EARLIER };
+
 static bool add_version(struct admin *a, struct store_account *acc, const int32_t *etypes,
-                        uint32_t etype_count, struct sp_err *e)
+                        uint32_t etype_count, enum earlier earlier, struct sp_err *e)
 {
     struct store_key *keys = sp_new_array(&a->mem, struct store_key, STORE_KEYS_MAX, e);
     uint32_t count = 0, last = store_kvno(acc);
@@ -79,7 +81,7 @@ static bool add_version(struct admin *a, struct store_account *acc, const int32_
     if (!keys ||
         !kdc_make_random_keys(&a->config.kdc, a->rng, last + 1, etypes, etype_count, keys, &count, e))
         return false;
-    for (uint32_t i = 0; i < acc->key_count && count < STORE_KEYS_MAX; i++)
+    for (uint32_t i = 0; earlier == KEEP_EARLIER && i < acc->key_count && count < STORE_KEYS_MAX; i++)
         if (acc->keys[i].kvno == last)
             keys[count++] = acc->keys[i];
     acc->keys = keys;
@@ -99,23 +101,24 @@ bool admin_service_rotate(struct admin *a, const cJSON *req, cJSON *out, struct 
         return false;
     for (uint32_t i = 0; i < acc.key_count && acc.keys[i].kvno == acc.keys[0].kvno; i++)
         etypes[n++] = acc.keys[i].key.etype;
-    if (!add_version(a, &acc, etypes, n, e))
+    if (!add_version(a, &acc, etypes, n, KEEP_EARLIER, e))
         return false;
     acc.generation++; /* its own tickets as a client end, as after a password change */
     return admin_commit(a, &acc, out, e);
 }
 
-/* Rotating twice ends every TGT that is out: only one earlier version is kept. */
+/* revoke: no earlier version stays, so every TGT that is out ends, those that the KDC of a restored backup
+ * never saw as well (T128). */
 bool admin_krbtgt_rotate(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *e)
 {
     struct store_lookup *l = lmdb_lookup(a->store);
     struct store_account acc;
     struct admin_name n;
     struct sp_span text = sp_format(&a->mem, e, "krbtgt/%s", a->realm);
+    enum earlier earlier = admin_arg_is(req, "revoke") ? DROP_EARLIER : KEEP_EARLIER;
 
-    (void)req;
     if (!text.p || !admin_parse_name(a, (const char *)text.p, &n, e) ||
-        !l->find(l, n.lookup, &a->mem, &acc, e) || !add_version(a, &acc, NULL, 0, e) ||
+        !l->find(l, n.lookup, &a->mem, &acc, e) || !add_version(a, &acc, NULL, 0, earlier, e) ||
         !lmdb_put(a->store, &acc, e))
         return false;
     cJSON_AddNumberToObject(out, "kvno", store_kvno(&acc));

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "admin/private.h"
 
@@ -484,6 +485,29 @@ bool admin_import(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *
 
 /* ---- backup: sealed records only; the master key is not in it ---- */
 
+/* Made when it is not there; false with errno. */
+static bool can_write_into(const char *dir)
+{
+    struct stat st;
+
+    if (mkdir(dir, 0700) == 0)
+        return true;
+    if (errno != EEXIST || stat(dir, &st) != 0)
+        return false;
+    errno = ENOTDIR;
+    return S_ISDIR(st.st_mode) && access(dir, W_OK | X_OK) == 0;
+}
+
+/* With a keeper, the directory has to suit the keeper. */
+static bool backup_refused(const struct admin *a, const char *dir, struct sp_err *e)
+{
+    if (a->shared && (errno == EACCES || errno == EPERM))
+        return sp_fail(e, SP_EREFUSED, ADMIN_NOT_PERMITTED,
+                       "%s: %m; sallyportd writes the copy, as uid %u: name a directory that is its own", dir,
+                       (unsigned)geteuid());
+    return admin_file_failed(dir, e);
+}
+
 bool admin_backup(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *e)
 {
     const char *dir;
@@ -492,8 +516,8 @@ bool admin_backup(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *
         return false;
     if (dir[0] != '/')
         return sp_fail(e, SP_EINPUT, 0, "\"%.80s\" is no absolute path", dir);
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return sp_fail(e, SP_EBACKEND, 0, "%.100s: %m", dir);
+    if (!can_write_into(dir))
+        return backup_refused(a, dir, e);
     if (!lmdb_backup(a->store, dir, e))
         return false;
     cJSON_AddStringToObject(out, "path", dir);

@@ -198,7 +198,7 @@ bool admin_call(const struct admin_paths *p, const cJSON *request, cJSON **out, 
 
         if (run_here(p, request, out, &why))
             return true;
-        if (why.kind != SP_EREFUSED || why.proto != ADMIN_BUSY) {
+        if (why.kind != SP_EREFUSED || (why.proto != ADMIN_BUSY && why.proto != ADMIN_SERVED)) {
             *e = why;
             return false;
         }

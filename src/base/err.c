@@ -4,19 +4,39 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #undef sp_fail
 #undef sp_fail_at
 
+/* A text that is too long loses its middle: it begins with what it is about, a path of any length, and ends
+ * with the reason and what to do. */
+__attribute__((format(printf, 2, 0), noinline)) static void keep_ends(struct sp_err *e, const char *fmt,
+                                                                      va_list ap)
+{
+    char whole[4608];                                      /* PATH_MAX and a sentence */
+    size_t head = 48, tail = sizeof e->text - head - 3, n; /* with the NUL */
+
+    (void)vsnprintf(whole, sizeof whole, fmt, ap);
+    n = strlen(whole);
+    memcpy(e->text + head, "...", 3);
+    memcpy(e->text + head + 3, whole + n + 1 - tail, tail);
+}
+
 __attribute__((format(printf, 5, 0))) static void
 keep_first(struct sp_err *e, enum sp_kind kind, int32_t proto, uint32_t at, const char *fmt, va_list ap)
 {
+    va_list again;
+
     if (e->kind != SP_OK)
         return;
     e->kind = kind;
     e->proto = proto;
     e->at = at;
-    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_copy(again, ap);
+    if (vsnprintf(e->text, sizeof e->text, fmt, ap) >= (int)sizeof e->text)
+        keep_ends(e, fmt, again);
+    va_end(again);
 }
 
 bool sp_fail(struct sp_err *e, enum sp_kind kind, int32_t proto, const char *fmt, ...)

@@ -78,6 +78,7 @@ struct sp_type {
 #define I32(t, m, nm) SP_ROW_(t, m, int32_t, SP_ROW_I32, 0, nm)
 #define U32(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_U32, 0, nm)
 #define NONCE(t, m, nm) SP_ROW_(t, m, int64_t, SP_ROW_NONCE, 0, nm)
+#define ONONCE(t, m, nm) SP_ROW_(t, m, int64_t, SP_ROW_NONCE, SP_OPTIONAL, nm)
 #define OU32(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_U32, SP_OPTIONAL, nm)
 #define USEC(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_USEC, 0, nm)
 #define OUSEC(t, m, nm) SP_ROW_(t, m, uint32_t, SP_ROW_USEC, SP_OPTIONAL, nm)

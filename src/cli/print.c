@@ -158,14 +158,15 @@ void cli_print_json(const cJSON *v)
 }
 
 /* What to do, where the text does not say it. */
-static const char *advice(const struct cli *c, const struct sp_err *e)
+static const char *advice(const struct cli *c, const struct sp_err *e, char buf[192])
 {
     switch (admin_exit_status(e)) {
     case 2:
         return strncmp(c->path, "config", 6) == 0 ? "see sallyport.conf(5)" : "see --help";
     case 3:
         if (!c->verb || !c->verb->operand)
-            return "run 'sallyport init', or restore a backup";
+            return snprintf(buf, 192, "run %s, or restore a backup", admin_command(&c->paths, "init").text),
+                   buf;
         return strncmp(c->path, "service", 7) == 0 ? "see 'sallyport service list'"
                                                    : "see 'sallyport account list'";
     case 4:
@@ -188,11 +189,12 @@ static void print_error_json(const struct cli *c, const struct sp_err *e)
 {
     cJSON *all = cJSON_CreateObject();
     cJSON *error = cJSON_AddObjectToObject(all, "error");
+    char buf[192];
 
     cJSON_AddStringToObject(error, "kind", sp_kind_name(e->kind));
     cJSON_AddStringToObject(error, "text", e->text);
     if (!has_advice(e))
-        cJSON_AddStringToObject(error, "advice", advice(c, e));
+        cJSON_AddStringToObject(error, "advice", advice(c, e, buf));
     cJSON_AddNumberToObject(error, "status", admin_exit_status(e));
     cli_print_json(all);
     cJSON_Delete(all);
@@ -200,7 +202,7 @@ static void print_error_json(const struct cli *c, const struct sp_err *e)
 
 void cli_print_error(const struct cli *c, const struct sp_err *e)
 {
-    char safe[sizeof e->text * 4 + 1];
+    char safe[sizeof e->text * 4 + 1], buf[192];
     struct sp_text t = sp_text(safe, sizeof safe);
 
     if (c->json) {
@@ -212,7 +214,7 @@ void cli_print_error(const struct cli *c, const struct sp_err *e)
     if (advised)
         fprintf(stderr, "sallyport: %s\n", safe);
     else
-        fprintf(stderr, "sallyport: %s; %s\n", safe, advice(c, e));
+        fprintf(stderr, "sallyport: %s; %s\n", safe, advice(c, e, buf));
 }
 
 static void wipe_texts(cJSON *v)

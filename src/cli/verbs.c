@@ -52,6 +52,11 @@ static const struct cli_option passwd_options[] = {
     {0        },
 };
 
+static const struct cli_option rotate_options[] = {
+    {"revoke", CLI_FLAG, NULL, "revoke", "the previous keys go too: every ticket of before ends"},
+    {0   },
+};
+
 static const struct cli_option delete_options[] = {
     {"yes", CLI_FLAG, NULL, NULL, "do not ask"},
     {0},
@@ -276,7 +281,7 @@ const struct cli_verb cli_verbs[] = {
     {.path = "krbtgt rotate",
      .op = "krbtgt.rotate",
      .help = "new keys for the realm's tickets; the previous ones still open tickets",
-     .options = no_options},
+     .options = rotate_options},
     {.path = "version",
      .help = "which version this is",
      .options = no_options,

@@ -549,7 +549,8 @@ static bool prepare(struct keeper *k, struct sp_err *e)
         return false;
     (void)net_raise_descriptors(k->config.config.tcp_max + k->config.config.courier_max + 512ul);
     if (access(k->paths.state, F_OK) != 0)
-        return sp_fail(e, SP_ENOTFOUND, 0, "%.100s: no instance here; run `sallyport init`", k->paths.state);
+        return sp_fail(e, SP_ENOTFOUND, 0, "%s: no instance here; run %s", k->paths.state,
+                       admin_command(&k->paths, "init").text);
     if (!make_dirs(k, e) || !check_owner(k, e))
         return false;
     /* PR_SET_DUMPABLE falls back when the uid changes. */
@@ -597,6 +598,7 @@ static void stop_crew(struct keeper *k)
 static void end(struct keeper *k)
 {
     (void)net_notify("STOPPING=1");
+    admin_announce_end(&k->admin);
     stop_crew(k);
     doors_close(k);
     control_free(k->control);

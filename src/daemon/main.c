@@ -58,6 +58,32 @@ static uint32_t worker_count(const char *text)
     return (uint32_t)n;
 }
 
+static const struct option options[] = {
+    {"root",           required_argument, NULL, 'r'},
+    {"foreground",     no_argument,       NULL, 'f'},
+    {"listen",         required_argument, NULL, 'l'},
+    {"listen-kpasswd", required_argument, NULL, 'k'},
+    {"workers",        required_argument, NULL, 'w'},
+    {"help",           no_argument,       NULL, 'h'},
+    {"version",        no_argument,       NULL, 'v'},
+    {NULL,             0,                 NULL, 0  },
+};
+
+static _Noreturn void unknown_option(const char *given)
+{
+    const struct option *best = options;
+    char word[32], meant[48];
+
+    (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(given + strspn(given, "-"), "="),
+                   given + strspn(given, "-"));
+    for (const struct option *o = options; o->name; o++)
+        if (admin_word_distance(word, o->name) < admin_word_distance(word, best->name))
+            best = o;
+    (void)snprintf(meant, sizeof meant, "no such option; did you mean --%s?", best->name);
+    wrong_usage(given,
+                admin_word_distance(word, best->name) <= 1 + strlen(word) / 3 ? meant : "no such option");
+}
+
 static void read_option(int c, struct keeper_options *o)
 {
     switch (c) {
@@ -82,25 +108,13 @@ static void read_option(int c, struct keeper_options *o)
         (void)puts("sallyportd " SP_VERSION);
         exit(0);
     case 'f':
-        break;
     default:
-        (void)fputs("see sallyportd --help\n", stderr);
-        exit(2);
+        break;
     }
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"root",           required_argument, NULL, 'r'},
-        {"foreground",     no_argument,       NULL, 'f'},
-        {"listen",         required_argument, NULL, 'l'},
-        {"listen-kpasswd", required_argument, NULL, 'k'},
-        {"workers",        required_argument, NULL, 'w'},
-        {"help",           no_argument,       NULL, 'h'},
-        {"version",        no_argument,       NULL, 'v'},
-        {NULL,             0,                 NULL, 0  },
-    };
     struct keeper_options o = {0};
     int c;
 
@@ -108,8 +122,15 @@ int main(int argc, char **argv)
         worker_main();
     if (argc == 2 && strcmp(argv[1], "--courier") == 0)
         courier_main();
-    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+    opterr = 0; /* one line for each mistake, and it is ours */
+    while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+        if (c == ':')
+            wrong_usage(argv[optind - 1], "wants a value");
+        if (c == '?')
+            unknown_option(strncmp(argv[optind - 1], "--", 2) == 0 ? argv[optind - 1]
+                                                                   : (char[]){'-', (char)optopt, 0});
         read_option(c, &o);
+    }
     if (optind < argc)
         wrong_usage(argv[optind], "not an option");
     return keeper_main(&o);

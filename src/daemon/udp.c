@@ -9,6 +9,7 @@
 #include "daemon/worker.h"
 
 #define FINDERS 64u
+#define FINDER_WAYS 4u /* clients whose ports meet in one place do not push each other out */
 
 struct udp_batch {
     struct mmsghdr in[UDP_BATCH], out[UDP_BATCH];
@@ -87,17 +88,34 @@ static void queue_reply(struct udp_batch *b, unsigned i, unsigned out, struct sp
     b->out[out].msg_hdr.msg_flags = 0;
 }
 
-/* What was found out holds for the next datagrams from the same address for a moment: too short for one user
- * to close the socket and another to get the port, notice, and guess at the first one's cost. */
+/* What was found out holds for the next datagrams from the same address for a moment. Else: the place that
+ * was filled the longest time ago. */
+static struct source_finder *choose_finder(struct udp_batch *b, const struct net_address *from,
+                                           const struct net_address *own)
+{
+    struct source_finder *set = &b->finders[net_port(from) * FINDER_WAYS % FINDERS], *oldest = set;
+    int64_t now = admin_env().mono_us;
+
+    for (struct source_finder *f = set; f < set + FINDER_WAYS; f++) {
+        if (f->known && now - f->found_us < SOURCE_KEPT_US && net_same_address(&f->peer, from) &&
+            net_same_address(&f->own, own))
+            return f;
+        if (f->found_us < oldest->found_us)
+            oldest = f;
+    }
+    oldest->known = false;
+    return oldest;
+}
+
 static void prepare_finder(struct worker *w, const struct door *d, const struct net_address *from,
                            struct kdc_request *req)
 {
-    struct source_finder *f = &w->udp->finders[net_port(from) % FINDERS];
     struct net_address own = d->bound;
+    struct source_finder *f;
 
     net_set_bytes(&own, sp_span(req->local_address, req->local_address_n));
-    if (!f->known || admin_env().mono_us - f->found_us >= SOURCE_KEPT_US ||
-        !net_same_address(&f->peer, from) || !net_same_address(&f->own, &own))
+    f = choose_finder(w->udp, from, &own);
+    if (!f->known)
         *f = (struct source_finder){.worker = w, .stream_fd = -1, .peer = *from, .own = own};
     source_look_closer(req, f);
 }

@@ -110,9 +110,14 @@ void courier_link_close(struct worker *w);
 
 /* ---- source.c ---- */
 /* On loopback the source is the uid that owns the client's socket (decision 59). The kernel is asked when a
- * try is about to be counted: once for a connection, once in SOURCE_KEPT_US for datagrams from one address.
- */
-#define SOURCE_KEPT_US 2000
+ * try is about to be counted: once for a connection, once in SOURCE_KEPT_US for datagrams from one address,
+ * so that a client with many requests costs a few questions a second, not one a request.
+ *
+ * Meanwhile the port may pass to another uid, whose tries are counted as the first one's: for a tenth of a
+ * second, and at no more than the few ports that are remembered, of some 28,000 among which the kernel
+ * chooses at random. Nobody gets a second budget that way but by taking over a port at once after its owner
+ * tried a password; and who is refused because of it, sends again a second later, as every client does. */
+#define SOURCE_KEPT_US 100000
 struct source_finder {
     struct worker *worker;
     int stream_fd;                /* -1: a datagram, and both addresses are there */

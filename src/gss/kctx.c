@@ -457,7 +457,7 @@ static bool read_ticket(struct accepting *a, struct sp_span ap_req)
     if (a->ap.options & KRB_FLAG(1)) /* use-session-key */
         return sp_fail(a->e, SP_EREFUSED, KDC_ERR_BADOPTION, "user-to-user is not supported");
     ok = a->how->keys->find(a->how->keys, &t->sname, t->realm, t->enc.etype,
-                            KRB_HAS(&t->enc, 1) ? t->enc.kvno : 0, &key, a->e) &&
+                            KRB_HAS(&t->enc, 1) ? (uint32_t)t->enc.kvno : 0, &key, a->e) &&
          open_part(a->c, &key, KU_TICKET, &t->enc, KRB_ENC_TICKET, a->mem, &a->ticket, a->e) &&
          to_key(&a->ticket.key, &a->made.session, a->e);
     sp_wipe(&key, sizeof key);

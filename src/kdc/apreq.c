@@ -53,11 +53,11 @@ static bool find_ticket_key(struct kdc_work *w, const struct krb_enc *enc, uint3
     uint32_t newest = store_kvno(a);
 
     *key = NULL;
-    if (KRB_HAS(enc, 1) && enc->kvno != 0 && enc->kvno <= newest && newest - enc->kvno <= kvno_back)
-        *key = store_find_key(a, enc->etype, enc->kvno);
+    if (KRB_HAS(enc, 1) && enc->kvno > 0 && enc->kvno <= newest && newest - enc->kvno <= kvno_back)
+        *key = store_find_key(a, enc->etype, (uint32_t)enc->kvno);
     if (!*key)
-        return sp_fail(&w->e, SP_EREFUSED, KRB_AP_ERR_BADKEYVER, "no key of type %d, version %u", enc->etype,
-                       KRB_HAS(enc, 1) ? enc->kvno : 0);
+        return sp_fail(&w->e, SP_EREFUSED, KRB_AP_ERR_BADKEYVER, "no key of type %d, version %lld",
+                       enc->etype, KRB_HAS(enc, 1) ? (long long)enc->kvno : 0);
     return true;
 }
 

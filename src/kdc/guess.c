@@ -38,16 +38,17 @@ static uint64_t counter_key(const struct kdc_shared *s, char what, uint64_t acco
 
 static int64_t wait_s(uint32_t count, uint32_t free_count)
 {
-    uint32_t over = count >= free_count ? count - free_count + 1 : 0;
+    uint32_t over = (count + 1 - free_count) & (0u - (count >= free_count)); /* 0 below free_count */
 
-    return over == 0 ? 0 : over >= 10 ? KDC_GUESS_WAIT_MAX_S : (int64_t)1 << over;
+    return over >= 10 ? KDC_GUESS_WAIT_MAX_S : ((int64_t)1 << over) & ~INT64_C(1);
 }
 
-/* The state after one more failure, or false when none is allowed now. */
+/* The state after one more failure, or false when none is allowed now. Here and in count_one nothing branches
+ * on that: the processor guesses that there will be budget, and who has none would see what it costs. */
 static bool one_more(const struct counter *c, uint64_t st, int64_t now, uint64_t *next)
 {
     uint32_t count = COUNT(st);
-    int64_t wait;
+    int64_t wait, since;
 
     if (c->rule == CAPPED) {
         if (now - WHEN(st) >= KDC_GUESS_WINDOW_S)
@@ -56,12 +57,9 @@ static bool one_more(const struct counter *c, uint64_t st, int64_t now, uint64_t
         return count < c->limit;
     }
     wait = wait_s(count, c->limit);
-    if (now - WHEN(st) >= wait + KDC_GUESS_WINDOW_S)
-        count = 0;
-    else if (now - WHEN(st) < wait)
-        return false;
-    *next = state_of(count + 1, now);
-    return true;
+    since = now - WHEN(st);
+    *next = state_of(since >= wait + KDC_GUESS_WINDOW_S ? 1 : count + 1, now);
+    return since >= wait;
 }
 
 /* A place for a new counter: free, or the one whose loss hurts least. */
@@ -83,30 +81,31 @@ static struct kdc_slot *place_for(struct kdc_bucket *b, int64_t now)
     return best ? best : &b->slot[0];
 }
 
-static bool count_one(struct kdc_shared *s, const struct counter *c, int64_t now, struct kdc_guess *g)
+/* Counts one more where that is allowed, and everything so far was. */
+static bool count_one(struct kdc_shared *s, const struct counter *c, int64_t now, bool ok,
+                      struct kdc_guess *g)
 {
     struct kdc_bucket *b = kdc_bucket_lock(kdc_guess_table(s), c->key);
-    struct kdc_slot *slot = kdc_bucket_find(b, c->key);
-    uint64_t before = slot ? slot->v[0] : state_of(0, now), after = 0;
-    bool ok = one_more(c, before, now, &after);
+    struct kdc_slot *slot = kdc_bucket_find(b, c->key), next = {
+                                                            c->key, {0, c->account, 0}
+    };
+    uint64_t before = slot ? slot->v[0] : state_of(0, now);
 
-    if (ok) {
-        if (!slot)
-            slot = place_for(b, now);
-        *slot = (struct kdc_slot){
-            c->key, {after, c->account, 0}
-        };
-        g->held[g->count].key = c->key;
-        g->held[g->count].before = before;
-        g->held[g->count++].after = after;
-    }
+    ok &= one_more(c, before, now, &next.v[0]);
+    if (!slot)
+        slot = place_for(b, now);
+    g->held[g->count].key = c->key;
+    g->held[g->count].before = before;
+    g->held[g->count].after = next.v[0];
+    g->count += ok;
+    *slot = *(ok ? &next : slot);
     kdc_bucket_unlock(b);
     return ok;
 }
 
-void kdc_guess_give_back(struct kdc_shared *s, struct kdc_guess *g)
+static void give_back(struct kdc_shared *s, struct kdc_guess *g, uint32_t n)
 {
-    while (g->count > 0) {
+    for (; n > 0; n--) {
         uint64_t key = g->held[--g->count].key;
         struct kdc_bucket *b = kdc_bucket_lock(kdc_guess_table(s), key);
         struct kdc_slot *slot = kdc_bucket_find(b, key);
@@ -117,6 +116,11 @@ void kdc_guess_give_back(struct kdc_shared *s, struct kdc_guess *g)
             slot->v[0] = state_of(COUNT(slot->v[0]) - 1, WHEN(slot->v[0]));
         kdc_bucket_unlock(b);
     }
+}
+
+void kdc_guess_give_back(struct kdc_shared *s, struct kdc_guess *g)
+{
+    give_back(s, g, g->count);
 }
 
 static struct sp_span source_span(const struct kdc_source *src, uint8_t buf[32])
@@ -142,7 +146,7 @@ uint64_t kdc_guess_unknown(const struct kdc_shared *s, struct sp_span lookup)
 }
 
 /* The counters that a try of this source for this account must pass, most general first, so that a refused
- * source touches as few as possible. */
+ * source leaves the account's alone. */
 static uint32_t counters_for(const struct kdc_shared *s, const struct kdc_source *src, bool familiar,
                              uint64_t account, struct counter c[KDC_GUESS_HELD_MAX])
 {
@@ -173,6 +177,7 @@ bool kdc_guess_reserve(struct kdc_shared *s, const struct kdc_config *cf, struct
     int64_t now = env.mono_us / 1000000;
     uint8_t buf[32];
     uint32_t count;
+    bool ok = true;
 
     *g = (struct kdc_guess){.account = account, .off = !cf->guess_limits || src->console};
     if (g->off)
@@ -180,12 +185,10 @@ bool kdc_guess_reserve(struct kdc_shared *s, const struct kdc_config *cf, struct
     g->pair = tag_of(kdc_familiar_key(s), 'p', account, source_span(src, buf));
     g->familiar = is_familiar(s, env, g->pair);
     count = counters_for(s, src, g->familiar, account, c);
-    for (uint32_t i = 0; i < count; i++)
-        if (!count_one(s, &c[i], now, g)) {
-            kdc_guess_give_back(s, g);
-            return false;
-        }
-    return true;
+    for (uint32_t i = 0; i < count; i++) /* all are looked at, or who is throttled could tell by the time */
+        ok = count_one(s, &c[i], now, ok, g);
+    give_back(s, g, g->count & ((uint32_t)ok - 1)); /* none when ok */
+    return ok;
 }
 
 /* Counted in v[2], with no failures in v[0]: where room is short these go before any counter of guesses. */

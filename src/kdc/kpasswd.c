@@ -123,20 +123,37 @@ static bool make_priv(struct kdc *k, struct sp_env env, const struct kdc_change 
     return krb_make(KRB_PRIV, &priv, mem, out, e);
 }
 
+/* Empty, with the reason in e, when memory runs out. */
+static struct sp_span make_answer(struct kdc *k, struct sp_env env, const struct kdc_change *c,
+                                  uint16_t result, struct sp_span text, struct sp_arena *mem,
+                                  struct sp_err *e)
+{
+    struct sp_span data = result_data(result, text, mem, e), priv, answer;
+
+    if (!data.p || !make_priv(k, env, c, data, mem, &priv, e))
+        return sp_span(NULL, 0);
+    answer = make_frame(sp_span(c->ap_rep, c->ap_rep_n), priv, mem);
+    if (answer.n == 0)
+        sp_fail(e, SP_ENOMEM, 0, "no memory for the answer");
+    return answer;
+}
+
+static void keep_answer(struct kdc *k, struct sp_env env, const struct kdc_change *c, struct sp_span answer)
+{
+    struct kdc_hash h;
+
+    memcpy(&h, c->request_hash, sizeof h);
+    if (answer.n)
+        kdc_kept_put(k->shared, env.mono_us, h, &(struct kdc_kept){answer, 0, true});
+}
+
 void kdc_finish_change(struct kdc *k, struct sp_env env, const struct kdc_change *c, uint16_t result,
                        struct sp_span text, struct sp_arena *mem, struct sp_span *reply)
 {
     struct sp_err e = {0};
-    struct sp_span data = result_data(result, text, mem, &e), priv;
-    struct kdc_hash h;
 
-    *reply = sp_span(NULL, 0);
-    if (!data.p || !make_priv(k, env, c, data, mem, &priv, &e))
-        return;
-    *reply = make_frame(sp_span(c->ap_rep, c->ap_rep_n), priv, mem);
-    memcpy(&h, c->request_hash, sizeof h);
-    if (reply->n)
-        kdc_kept_put(k->shared, env.mono_us, h, &(struct kdc_kept){*reply, 0, true});
+    *reply = make_answer(k, env, c, result, text, mem, &e);
+    keep_answer(k, env, c, *reply);
 }
 
 /* RFC 4120 3.2.4: the client's own time back, under the session key. */
@@ -266,12 +283,48 @@ static bool prove(struct kdc_work *w, const struct frame *f, struct kdc_presente
            open_priv(w, p, f->priv, priv);
 }
 
+/* What is decided, for this request alone: an identical one is being worked on, another with the same
+ * authenticator is a replay. */
+static bool is_first(struct kdc_work *w, const struct kdc_presented *p)
+{
+    switch (kdc_replay_note(w->k->shared, w->env.mono_us, 2 * w->cf->skew_s + 1, p->ap.authenticator.cipher,
+                            w->hash)) {
+    case KDC_NEW:
+        return true;
+    case KDC_SAME_REQUEST:
+        return false; /* the keeper is at it: the answer will come */
+    case KDC_REPLAYED:
+        break;
+    }
+    sp_fail(&w->e, SP_EREFUSED, KRB_AP_ERR_REPEAT, "the authenticator was seen before");
+    refuse(w, R_AUTHERROR, "The request was seen before.");
+    return false;
+}
+
+static void refuse_wish(struct kdc_work *w, const struct kdc_presented *p, const struct kdc_change *c,
+                        struct verdict v)
+{
+    struct sp_span answer = make_answer(w->k, w->env, c, v.result, sp_str(v.text), w->mem, &w->e);
+
+    if (answer.n == 0) {
+        refuse(w, R_HARDERROR, "The server is busy; try again in a moment.");
+        return;
+    }
+    if (!is_first(w, p))
+        return;
+    w->out->record.inner_code = v.result;
+    w->out->record.code = KDC_ERR_POLICY;
+    memcpy(w->out->record.text, v.text, strlen(v.text) + 1);
+    w->out->reply = answer;
+    keep_answer(w->k, w->env, c, answer);
+}
+
+/* Everything that needs memory comes before the note of the authenticator: who is told to try again can. */
 static void change(struct kdc_work *w, const struct frame *f, struct kdc_presented *p)
 {
     struct kdc_change *c = sp_new(w->mem, struct kdc_change, &w->e);
     struct krb_enc_priv priv = {0};
     struct verdict v;
-    enum kdc_replay seen;
 
     if (!c || !prove(w, f, p, &priv) || !make_ap_rep(w, p, c)) {
         refuse(w, R_AUTHERROR, "The request was not accepted.");
@@ -281,26 +334,16 @@ static void change(struct kdc_work *w, const struct frame *f, struct kdc_present
     memcpy(c->request_hash, &w->hash, sizeof w->hash);
     memcpy(c->local_address, w->req->local_address, sizeof c->local_address);
     c->local_address_n = w->req->local_address_n <= 16 ? w->req->local_address_n : 0;
-    seen = kdc_replay_note(w->k->shared, w->env.mono_us, 2 * w->cf->skew_s + 1, p->ap.authenticator.cipher,
-                           w->hash);
-    if (seen == KDC_SAME_REQUEST)
-        return; /* the keeper is at it: the answer will come */
-    if (seen == KDC_REPLAYED) {
-        sp_fail(&w->e, SP_EREFUSED, KRB_AP_ERR_REPEAT, "the authenticator was seen before");
-        refuse(w, R_AUTHERROR, "The request was seen before.");
-        return;
-    }
     v = read_wish(w, p, f->version, priv.user_data, c);
-    w->out->record.inner_code = v.result;
-    if (v.result == R_SUCCESS) {
-        w->out->record.proven = true;
-        w->out->has_change = true;
-        w->out->change = c;
+    if (v.result != R_SUCCESS) {
+        refuse_wish(w, p, c, v);
         return;
     }
-    w->out->record.code = KDC_ERR_POLICY;
-    memcpy(w->out->record.text, v.text, strlen(v.text) + 1);
-    kdc_finish_change(w->k, w->env, c, v.result, sp_str(v.text), w->mem, &w->out->reply);
+    if (!is_first(w, p))
+        return;
+    w->out->record.proven = true;
+    w->out->has_change = true;
+    w->out->change = c;
 }
 
 static void step(struct kdc_work *w)

@@ -7,11 +7,12 @@
 
 /* Layout: header, guess buckets, familiar buckets, replay buckets, kept replies. Pages nobody touched cost
  * nothing. */
-#define MAGIC 0x53504b4443303101u /* changes with the layout */
+#define MAGIC 0x53504b4443303201u /* changes with the layout */
 #define GUESS_SLOTS 32768u
 #define REPLAY_SLOTS 65536u
 #define RETRANSMIT_SLOTS 1024u
-#define WAYS 4u /* places where one request's reply may be kept */
+#define WAYS 4u       /* places where one request's reply may be kept */
+#define LONG_SHARE 8u /* for so many places for usual replies there is one for a long one */
 
 struct kept {
     _Atomic uint32_t lock;
@@ -21,17 +22,20 @@ struct kept {
     int32_t code;
     uint32_t proven;
     uint8_t pad[24];
-    uint8_t bytes[KDC_RETRANSMIT_MAX];
+    uint8_t bytes[];
 };
 _Static_assert(sizeof(struct kdc_bucket) == 256, "a bucket is four cache lines");
-_Static_assert(sizeof(struct kept) == 4096, "a kept reply is one page");
+#define USUAL_N 1024u /* with its head: replies without much authorization data are shorter */
+#define LONG_N 4096u
+_Static_assert(sizeof(struct kept) == LONG_N - KDC_RETRANSMIT_MAX, "the longest kept reply fills a page");
 
 struct kdc_shared {
     uint64_t magic;
     uint8_t secret[16];
     uint8_t familiar[16];               /* travels with what kdc_shared_save writes */
     uint32_t guess, replay, retransmit; /* buckets, buckets, replies; powers of two */
-    uint8_t pad[4096 - 52];
+    _Atomic uint32_t any_long;          /* a long reply was kept: before, nobody looks for one */
+    uint8_t pad[4096 - 56];
 };
 _Static_assert(sizeof(struct kdc_shared) == 4096, "the header is one page");
 
@@ -127,7 +131,7 @@ static uint32_t power(uint32_t want, uint32_t otherwise)
 static size_t all_bytes(uint32_t guess, uint32_t replay, uint32_t retransmit)
 {
     return sizeof(struct kdc_shared) + (2 * (size_t)guess + replay) * sizeof(struct kdc_bucket) +
-           (size_t)retransmit * sizeof(struct kept);
+           (size_t)retransmit * USUAL_N + (size_t)(retransmit / LONG_SHARE) * LONG_N;
 }
 
 size_t kdc_shared_bytes(struct kdc_shared_size size)
@@ -181,11 +185,28 @@ const uint8_t *kdc_familiar_key(const struct kdc_shared *s)
     return s->familiar;
 }
 
-static struct kept *kept_at(const struct kdc_shared *s, uint64_t i)
+/* The places of one size. */
+struct shelf {
+    uint8_t *first;
+    uint32_t mask, n; /* bytes of each, with its head */
+};
+
+static struct shelf usual(const struct kdc_shared *s)
 {
     struct kdc_table t = table_at(s, 2 * (size_t)s->guess + s->replay, 1);
 
-    return (struct kept *)(void *)t.b + (i & (s->retransmit - 1));
+    return (struct shelf){(uint8_t *)t.b, s->retransmit - 1, USUAL_N};
+}
+
+static struct shelf longer(const struct kdc_shared *s)
+{
+    return (struct shelf){usual(s).first + (size_t)s->retransmit * USUAL_N, s->retransmit / LONG_SHARE - 1,
+                          LONG_N};
+}
+
+static struct kept *kept_at(struct shelf at, uint64_t i)
+{
+    return (struct kept *)(void *)(at.first + (i & at.mask) * at.n);
 }
 
 /* ---- locks ---- */
@@ -294,18 +315,18 @@ enum kdc_replay kdc_replay_note(struct kdc_shared *s, int64_t mono_us, int32_t l
 
 /* ---- retransmission table ---- */
 
-bool kdc_kept_find(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, struct sp_arena *mem,
-                   struct kdc_kept *out)
+static bool find_on(struct shelf at, int64_t mono_us, struct kdc_hash request, struct sp_arena *mem,
+                    struct kdc_kept *out)
 {
     for (uint32_t i = 0; i < WAYS; i++) {
-        struct kept *k = kept_at(s, request.a + i);
+        struct kept *k = kept_at(at, request.a + i);
         struct sp_err e = {0};
         bool found = false;
 
         if (k->a != request.a || k->b != request.b)
             continue;
         lock_take(&k->lock);
-        if (k->a == request.a && k->b == request.b && k->until_us > mono_us && k->n <= sizeof k->bytes) {
+        if (k->a == request.a && k->b == request.b && k->until_us > mono_us && k->n <= at.n - sizeof *k) {
             out->reply = sp_dup(mem, sp_span(k->bytes, k->n), &e);
             out->code = k->code;
             out->proven = k->proven != 0;
@@ -318,14 +339,20 @@ bool kdc_kept_find(struct kdc_shared *s, int64_t mono_us, struct kdc_hash reques
     return false;
 }
 
-void kdc_kept_put(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, const struct kdc_kept *v)
+bool kdc_kept_find(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, struct sp_arena *mem,
+                   struct kdc_kept *out)
 {
-    struct kept *k = kept_at(s, request.a);
+    return find_on(usual(s), mono_us, request, mem, out) ||
+           (atomic_load_explicit(&s->any_long, memory_order_relaxed) &&
+            find_on(longer(s), mono_us, request, mem, out));
+}
 
-    if (v->reply.n > sizeof k->bytes)
-        return;
+static void put_on(struct shelf at, int64_t mono_us, struct kdc_hash request, const struct kdc_kept *v)
+{
+    struct kept *k = kept_at(at, request.a);
+
     for (uint32_t i = 0; i < WAYS; i++) {
-        struct kept *o = kept_at(s, request.a + i);
+        struct kept *o = kept_at(at, request.a + i);
 
         if (o->a == request.a && o->b == request.b && o->until_us > mono_us)
             return; /* another worker was first: its answer stays the answer */
@@ -343,7 +370,19 @@ void kdc_kept_put(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request
     lock_drop(&k->lock);
 }
 
-/* ---- familiar sources over a restart: key, count, then (tag, time) pairs, all little-endian ---- */
+void kdc_kept_put(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, const struct kdc_kept *v)
+{
+    if (v->reply.n <= USUAL_N - sizeof(struct kept)) {
+        put_on(usual(s), mono_us, request, v);
+    } else if (v->reply.n <= KDC_RETRANSMIT_MAX) {
+        atomic_store_explicit(&s->any_long, 1, memory_order_relaxed);
+        put_on(longer(s), mono_us, request, v);
+    }
+}
+
+/* ---- familiar sources over a restart: magic, key, then (tag, time) pairs, all little-endian ---- */
+
+#define SOURCES_MAGIC 0x53504b4443303101u
 
 static void put64(uint8_t *p, uint64_t v)
 {
@@ -358,7 +397,7 @@ size_t kdc_shared_save(const struct kdc_shared *s, uint8_t *out, size_t cap)
 
     if (cap < n)
         return 0;
-    put64(out, MAGIC);
+    put64(out, SOURCES_MAGIC);
     memcpy(out + 8, s->familiar, 16);
     for (uint32_t i = 0; i <= t.mask; i++)
         for (int j = 0; j < KDC_BUCKET_SLOTS && cap - n >= 16; j++) {
@@ -377,7 +416,7 @@ void kdc_shared_load(struct kdc_shared *s, struct sp_span saved)
 {
     struct kdc_table t = kdc_familiar_table(s);
 
-    if (saved.n < 24 || (saved.n - 24) % 16 != 0 || le64(saved.p, 8) != MAGIC)
+    if (saved.n < 24 || (saved.n - 24) % 16 != 0 || le64(saved.p, 8) != SOURCES_MAGIC)
         return;
     memcpy(s->familiar, saved.p + 8, 16);
     for (size_t i = 24; i < saved.n; i += 16) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPAKE pre-authentication (RFC 9588), the KDC's end. Nothing is kept between challenge and response: what
  * the second needs of the first travels with the client, sealed, in PA-FX-COOKIE (RFC 6113 5.2). Unknown
- * names go the same way with a key that nobody has. */
+ * names go the same way with the key of their stand-in, and a response that is altered before it is tried. */
 #include "krb/spake.h"
 #include "kdc/internal.h"
 
@@ -102,12 +102,12 @@ static bool open_cookie(struct kdc_work *w, const struct kdc_as *a, struct betwe
     return true;
 }
 
-/* The account's key, or where it has none one that takes as long to use. */
+/* The account's key or the stand-in's, or where that has none one that takes as long to use. */
 static const struct sp_key *some_key(struct kdc_work *w, const struct kdc_as *a, const struct store_key *own,
                                      int32_t etype, struct sp_key *dummy, struct sp_err *e)
 {
     if (!kdc_dummy_key(w->cf, w->k->crypto, etype, a->lookup, dummy,
-                       e)) /* for known names too: it takes time */
+                       e)) /* where it is not needed too: it takes time */
         return NULL;
     dummy->keep = true;
     return own ? &own->key : dummy;
@@ -196,30 +196,29 @@ bool kdc_spake_offer(struct kdc_work *w, struct kdc_as *a, const struct store_ke
 
 /* ---- response ---- */
 
-/* The same work for every kind of name, throttled or not; only `allowed` with the account's own key can
- * succeed. */
+/* The same work for every kind of name, throttled or not; only `allowed` with a known account's own key can
+ * succeed. A dummy key is nobody's. */
 static bool try_response(struct kdc_work *w, struct kdc_as *a, struct between *s, bool allowed,
                          uint8_t *plain, size_t *n)
 {
     const struct krb_spake_response *r = &a->said.response;
     const struct crypto_group_info *g = crypto_find_group(s->group);
-    const struct store_key *own = allowed ? a->key : NULL;
+    bool honest = allowed & a->known & (a->key != NULL), ok;
     uint8_t wb[CRYPTO_GROUP_SCALAR_MAX], shared[CRYPTO_GROUP_POINT_MAX];
     struct sp_key dummy = {0}, k1 = {0};
     struct sp_err e = {0};
     struct crypto *c = w->k->crypto;
     struct krb_spake_derivation from = {.group = s->group, .w = wb, .hash = &s->hash, .body = w->m.body.raw};
-    bool ok;
 
     *n = r->factor.cipher.n;
-    from.ikey = some_key(w, a, own, s->etype, &dummy, &e);
+    from.ikey = some_key(w, a, a->key, s->etype, &dummy, &e);
     ok = from.ikey && krb_spake_w(c, s->group, from.ikey, wb, &e) &&
          crypto_group_result(c, s->group, CRYPTO_BLIND_N, wb, s->x, r->pubkey, shared, &e) &&
          krb_spake_update(c, s->group, &s->hash, r->pubkey, SP_LIT(""), &e);
     from.shared = sp_span(shared, g ? g->point_n : 0);
     ok = ok && krb_spake_key(c, &from, 1, &k1, &e) && r->factor.etype == k1.etype &&
-         crypto_decrypt(c, &k1, KU_SPAKE, r->factor.cipher, plain, n, &e) && own &&
-         krb_spake_key(c, &from, 0, &a->reply, &e);
+         crypto_decrypt(c, &k1, KU_SPAKE, kdc_as_proof(w, honest, r->factor.cipher, plain), plain, n, &e) &&
+         honest && krb_spake_key(c, &from, 0, &a->reply, &e);
     sp_wipe(wb, sizeof wb);
     sp_wipe(shared, sizeof shared);
     sp_wipe(&dummy, sizeof dummy);
@@ -248,7 +247,7 @@ bool kdc_spake_verify(struct kdc_work *w, struct kdc_as *a)
     if (!plain || !open_cookie(w, a, &s))
         return false;
     w->keep = true;
-    a->key = a->known ? store_find_key(&w->client, s.etype, 0) : NULL;
+    a->key = store_find_key(&w->client, s.etype, 0);
     allowed = kdc_as_reserve(w, a);
     ok = try_response(w, a, &s, allowed, plain, &n);
     sp_wipe(&s, sizeof s);

@@ -25,12 +25,10 @@ int32_t kdc_inner_code(int32_t reason)
 
 int32_t kdc_outward_code(const struct kdc_config *config, enum kdc_exchange x, int32_t reason, bool proven)
 {
+    if (reason <= KDC_WHY_UNKNOWN && reason >= KDC_WHY_THROTTLED) /* one way for the three (T034) */
+        return (config->reveal_unknown & (reason == KDC_WHY_UNKNOWN)) ? KDC_ERR_C_PRINCIPAL_UNKNOWN
+                                                                      : KDC_ERR_PREAUTH_FAILED;
     switch (reason) {
-    case KDC_WHY_UNKNOWN:
-        return config->reveal_unknown ? KDC_ERR_C_PRINCIPAL_UNKNOWN : KDC_ERR_PREAUTH_FAILED;
-    case KDC_WHY_PASSWORD:
-    case KDC_WHY_THROTTLED:
-        return KDC_ERR_PREAUTH_FAILED;
     case KDC_WHY_DISABLED: /* to a holder of a TGT "revoked" says no more than a changed password would */
         if (!config->reveal_disabled && x == KDC_TGS)
             return proven ? KDC_ERR_TGT_REVOKED : KDC_ERR_PREAUTH_FAILED;

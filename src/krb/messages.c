@@ -90,7 +90,7 @@ DEFINE(pa, "PA-DATA", 0);
 #define M struct krb_enc
 static const struct sp_field f_enc[] = {
     I32(0, etype, "etype"),
-    OU32(1, kvno, "kvno"), /* read-only domain controllers send it with the sign set: the bits are kept */
+    ONONCE(1, kvno, "kvno"), /* read-only domain controllers send it with the sign set: kept as sent */
     OCTETS(2, cipher, "cipher"),
 };
 DEFINE_HAS(enc, "EncryptedData", 0);

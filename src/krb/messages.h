@@ -71,7 +71,7 @@ struct krb_padata { /* SEQUENCE OF PA-DATA = METHOD-DATA */
 struct krb_enc { /* EncryptedData, 5.2.9 */
     uint32_t has;
     int32_t etype;
-    uint32_t kvno; /* [1] OPTIONAL */
+    int64_t kvno; /* [1] OPTIONAL */
     struct sp_span cipher;
 };
 

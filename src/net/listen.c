@@ -18,6 +18,21 @@ static void set(int fd, int level, int option)
     (void)setsockopt(fd, level, option, &one, sizeof one);
 }
 
+static const char *advice(int why)
+{
+    switch (why) {
+    case EACCES:
+    case EPERM:
+        return "; ports below 1024 need the unit, or root (CAP_NET_BIND_SERVICE): or listen above";
+    case EADDRINUSE:
+        return "; another program has it (`ss -lntup` shows which): end that one, or listen elsewhere";
+    case EADDRNOTAVAIL:
+        return "; this host does not have that address (`ip address` lists its own): listen elsewhere";
+    default:
+        return "";
+    }
+}
+
 static int failed(int fd, const char *what, const char *where, struct sp_err *e)
 {
     int why = errno;
@@ -25,12 +40,7 @@ static int failed(int fd, const char *what, const char *where, struct sp_err *e)
     if (fd >= 0)
         (void)close(fd);
     (void)sp_fail(e, why == EACCES || why == EPERM ? SP_EREFUSED : SP_EBACKEND, why == EPERM ? EACCES : why,
-                  "%s %s: %s%s", what, where, strerror(why),
-                  why == EACCES ? " (ports below 1024 need CAP_NET_BIND_SERVICE)"
-                  : why == EADDRINUSE
-                      ? "; another program has it (`ss -lntup` shows which): end that one, or listen "
-                        "elsewhere"
-                      : "");
+                  "%s %s: %s%s", what, where, strerror(why), advice(why));
     return -1;
 }
 

@@ -58,9 +58,10 @@ struct store_account {
 const struct store_key *store_find_key(const struct store_account *a, int32_t etype, uint32_t kvno);
 uint32_t store_kvno(const struct store_account *a); /* newest; 0 without keys */
 
-/* The port: look-ups that never wait. SP_ENOTFOUND when there is none, and `find` takes no less time to say so
- * than to find one, so that nobody learns names with a stop-watch; SP_EBACKEND when the record cannot be
- * trusted (the text names it). Everything in *out lives in mem. Keys come with keep set. */
+/* The port: look-ups that never wait. SP_ENOTFOUND when there is none; SP_EBACKEND when the record cannot be
+ * trusted (the text names it). `find` takes no less time to find nobody than to find somebody, so that nobody
+ * learns names with a stop-watch, and then leaves a stand-in in *out for a caller who has to go on as if:
+ * some other account, or zeros. Everything in *out lives in mem. Keys come with keep set. */
 struct store_lookup {
     bool (*find)(struct store_lookup *s, struct sp_span lookup, struct sp_arena *mem,
                  struct store_account *out, struct sp_err *e);

@@ -208,6 +208,32 @@ def test_nothing_here_says_init(tmp_path):
         Instance(tmp_path)(*argv).fails(3, 'init')
 
 
+def test_advice_holds_the_root(tmp_path):
+    """It can be typed as it stands; a root that is too long for that is at least not forgotten."""
+    Instance(tmp_path)('account', 'list').fails(3, f'run `sallyport --root {re.escape(str(tmp_path))} init`' if len(str(tmp_path)) <= 64
+                                                else 'with the same --root')
+    long = tmp_path / ('x' * 200)
+    long.mkdir()
+    Instance(long)('account', 'list').fails(3, r'\.\.\..*no instance here; run `sallyport init` with the same --root')
+    make(long)
+    (long / 'var/lib/sallyport/master.key').chmod(0o644)
+    Instance(long)('account', 'list').fails(1, r'others may read it \(mode 0644\); chmod 600 it')
+
+
+def test_what_is_lost_is_not_made_again(one):
+    data = one.root / 'var/lib/sallyport/accounts/data.mdb'
+    keep = data.read_bytes()
+    data.write_bytes(keep[:3 * 4096])     # the last pages alone may be free ones
+    one('account', 'list').fails(1, 'data.mdb: its end is missing; copy it back from a backup')
+    data.write_bytes(b'')
+    one('account', 'list').fails(1, 'data.mdb: is empty; copy it back from a backup')
+    one('init', '--realm', REALM).fails(1, 'the accounts are gone; copy')
+    data.unlink()
+    one('init', '--realm', REALM).fails(1, 'the accounts are gone; copy')
+    data.write_bytes(keep)
+    one('account', 'list').ok()
+
+
 def test_half_an_instance_says_what_is_missing(one):
     shutil.rmtree(one.root / 'var/lib/sallyport/activity')
     one('status').fails(3, 'activity.*restore a backup')
@@ -717,6 +743,25 @@ def test_backup(one, tmp_path):
     assert any(p.is_file() and p.stat().st_size for p in (tmp_path / 'copy').rglob('*'))
 
 
+def test_a_restored_backup_and_its_tickets(one, tmp_path):       # T128
+    """The copy opens with its key; krbtgt's keys of before are gone after the re-key that a restore asks for."""
+    one.add('alice').ok()
+    one('backup', tmp_path / 'copy').ok()
+    to = Instance(tmp_path / 'elsewhere')
+    state = to.root / 'var/lib/sallyport'
+    state.parent.mkdir(parents=True)
+    shutil.copytree(tmp_path / 'copy', state)
+    to('account', 'list').fails(1, 'master key is gone; restore it')
+    shutil.copy(one.root / 'var/lib/sallyport/master.key', state)
+    name = f'krbtgt/{REALM}'
+    before = {k['key'] for k in to('account', 'keys', name, '--show-secret', '--json').json()['keys']}
+    assert before == {k['key'] for k in one('account', 'keys', name, '--show-secret', '--json').json()['keys']}
+    assert to('krbtgt', 'rotate', '--revoke', '--json').json()['kvno'] == 2
+    after = to('account', 'keys', name, '--show-secret', '--json').json()['keys']
+    assert {k['kvno'] for k in after} == {2} and not before & {k['key'] for k in after}
+    to('account', 'show', 'alice').ok()
+
+
 def test_krbtgt_rotate(one):
     name = f'krbtgt/{REALM}'
     one('krbtgt', 'rotate').ok()
@@ -743,6 +788,51 @@ def test_client_config(one, kind):
     for right in ('10.0.0.1', 'nas1.test:65535', '[2001:db8::1]', '[::1]:1', '/run/sallyport/kdc.sock'):
         assert re.search(rf'^ +kdc = {re.escape(right)}$', one('client-config', '--kdc', right).ok(), re.M)
     assert re.search(r'^ +kdc = \S+:88$', one('client-config', '--for', kind).ok(), re.M)
+
+
+def test_a_configuration_that_cannot_be_read(one, tmp_path):
+    file = one.root / 'etc/sallyport/sallyport.conf'
+    file.unlink(missing_ok=True)
+    file.mkdir()
+    one('config', 'check').fails(1, 'sallyport.conf: Is a directory')
+    file.rmdir()
+    (one.root / 'etc/sallyport/conf.d/more.conf').mkdir()
+    one('config', 'check').fails(1, 'more.conf: Is a directory')
+    (one.root / 'etc/sallyport/conf.d/more.conf').rmdir()
+    if os.geteuid() != 0:
+        pytest.skip('needs root to become somebody else')
+    copy = tmp_path / 'copies'
+    copy.mkdir()
+    copy.chmod(0o555)
+    for part in [one.root, *one.root.parents]:
+        if part == pathlib.Path('/tmp'):
+            break
+        part.chmod(0o755)
+    nobody = pwd.getpwnam('nobody')
+    subprocess.run(['chown', '-R', 'nobody', one.root], check=True)
+
+    def as_nobody(*argv):
+        done = subprocess.run([SALLYPORT, '--root', str(one.root), *map(str, argv)], capture_output=True, timeout=30, cwd='/',
+                              user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+        return Answer(done)
+    as_nobody('backup', copy).fails(5, 'Permission denied')
+    as_nobody('backup', copy / 'new').fails(5, 'Permission denied')
+    conf_d = one.root / 'etc/sallyport/conf.d'
+    shutil.chown(conf_d, 'root')
+    conf_d.chmod(0o700)
+    as_nobody('config', 'check').fails(5, 'conf.d: Permission denied')
+    conf_d.chmod(0o755)
+    file.write_text('')
+    file.chmod(0o600)
+    as_nobody('config', 'check').fails(5, 'sallyport.conf: Permission denied')
+
+
+@pytest.mark.parametrize('name, text', [('host/a b', 'TYPE/HOST, as in host/nas1'), ('host/', 'empty component'), ('host/-x', 'TYPE/HOST'),
+                                        ('host/n\u00e4s', 'TYPE/HOST'), ('host/a/b', 'TYPE/HOST')])
+def test_what_is_no_service(shared, name, text):
+    shared('service', 'add', name).fails(2, text)
+    shared('service', 'add', 'host/good', '--alias', name).fails(2)
+    shared('account', 'show', 'host/good').fails(3)
 
 
 def test_not_permitted(one):

@@ -9,7 +9,7 @@
 #include "store/lmdb/private.h"
 
 /* Address space, not memory or disk: the map is sparse and grows by writing. A million accounts take about
- * one GiB. */
+ * one GiB, and an alias as much as an account. */
 #define ACCOUNTS_MAP (sizeof(void *) > 4 ? (size_t)16 << 30 : (size_t)512 << 20)
 #define ACTIVITY_MAP (sizeof(void *) > 4 ? (size_t)2 << 30 : (size_t)128 << 20)
 #define READERS_MAX 256
@@ -93,7 +93,7 @@ static MDB_env *open_env(struct lmdb_store *s, struct env_plan plan, struct sp_e
     int dead = 0, rc;
 
     snprintf(path, sizeof path, "%s/%s", s->dir, plan.name);
-    if (!make_dir(path, s->mode, e))
+    if (!make_dir(path, s->mode, e) || (s->mode != LMDB_CREATE && !lmdb_check_there(path, e)))
         return NULL;
     rc = mdb_env_create(&env);
     if (rc == 0)
@@ -106,9 +106,11 @@ static MDB_env *open_env(struct lmdb_store *s, struct env_plan plan, struct sp_e
         rc = mdb_env_open(env, path, plan.flags | MDB_NOTLS | (s->mode == LMDB_READ ? MDB_RDONLY : 0u), 0600);
     if (rc == 0)
         rc = mdb_reader_check(env, &dead); /* what a killed process left would keep old pages alive */
-    if (rc == 0)
+    if (rc == 0 && lmdb_check_whole(env, path, s->mode, e))
         return env;
     mdb_env_close(env);
+    if (rc == 0)
+        return NULL;
     if (rc == ENOENT)
         sp_fail(e, SP_ENOTFOUND, 0, "%s: there is no account store", path);
     else

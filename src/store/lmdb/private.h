@@ -86,6 +86,11 @@ bool lmdb_fail(struct lmdb_store *s, int rc, const char *doing, struct sp_err *e
  * (not LMDB_READ): in one transaction, so that a crash leaves the old one. */
 SP_MUST bool lmdb_settle_format(struct lmdb_store *s, struct sp_err *e);
 
+/* The directory of one environment holds a file that is not empty. */
+SP_MUST bool lmdb_check_there(const char *dir, struct sp_err *e);
+/* The file has all the pages that are in use. May fork. */
+SP_MUST bool lmdb_check_whole(MDB_env *env, const char *path, enum lmdb_mode mode, struct sp_err *e);
+
 /* Fills in the port. */
 void lmdb_init_lookup(struct lmdb_store *s);
 

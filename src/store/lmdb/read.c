@@ -61,14 +61,34 @@ static bool begin_batch(struct lmdb_store *s, struct sp_err *e)
     return lmdb_fail(s, rc, "begin", e);
 }
 
+/* From here on no branch depends on whether the name is there: each would be guessed right for one kind of
+ * name and wrong for the other, and that shows. */
+static bool is_same(struct sp_span a, struct sp_span b)
+{
+    return (a.n == b.n) & sp_equal_ct(a.p, b.p, a.n < b.n ? a.n : b.n);
+}
+
 static bool has_lookup(const struct store_account *a, struct sp_span lookup)
 {
-    if (sp_same(a->lookup, lookup))
-        return true;
-    for (uint32_t i = 0; i < a->alias_lookups.count; i++)
-        if (sp_same(a->alias_lookups.v[i], lookup))
-            return true;
-    return false;
+    uint32_t i = 0, n = a->alias_lookups.count;
+    bool has = is_same(a->lookup, lookup);
+
+    do /* once even without an alias: who has one must not take longer */
+        has |= is_same(*(i < n ? &a->alias_lookups.v[i] : &a->lookup), lookup);
+    while (++i < n);
+    return has;
+}
+
+/* Formatting a text would take time too. */
+static bool tell(bool there, struct sp_err *e)
+{
+    static const char text[2][16] = {"no such account", ""};
+
+    if (sp_ok(e)) {
+        e->kind = there ? SP_OK : SP_ENOTFOUND;
+        memcpy(e->text, text[there], sizeof text[0]);
+    }
+    return there;
 }
 
 /* The record of a row. */
@@ -82,18 +102,37 @@ static bool open_row(struct lmdb_store *s, MDB_val value, struct sp_arena *mem, 
     return store_open_record(s->crypto, s->master, row.id, row.record, mem, out, e);
 }
 
-/* Rows are not sealed, so the record has the last word on whose name it is. */
-static bool check_named(const struct store_account *a, struct sp_span lookup, struct sp_err *e)
+/* Why the row that lies under that name cannot be trusted. */
+static bool blame_row(struct sp_span lookup, const struct store_account *a, struct sp_err *why,
+                      struct sp_err *e)
 {
-    return has_lookup(a, lookup) ||
-           sp_fail(e, SP_EBACKEND, 0, "the index leads to record %llu, which has another name",
-                   (unsigned long long)a->id);
+    sp_fail(why, SP_EBACKEND, 0, "the index leads to record %llu, which has another name",
+            (unsigned long long)a->id);
+    return sp_fail(e, why->kind, 0, "%.*s: %s", (int)(lookup.n < 64 ? lookup.n : 64), (const char *)lookup.p,
+                   why->text);
+}
+
+/* The library ends its search early where it meets the very key. So what is looked for lies immediately
+ * before it, where no row can be: 0xff is not in UTF-8. A key without room for that is looked for itself. */
+static int search(struct lmdb_store *s, struct lmdb_key *k, MDB_val *key, MDB_val *value)
+{
+    size_t last = k->val.mv_size - 1;
+    int rc;
+
+    *key = k->val;
+    if (last + 1 == sizeof k->b || k->b[last] == 0)
+        return mdb_cursor_get(s->at, key, value, MDB_SET_RANGE);
+    k->b[last]--;
+    k->b[++key->mv_size - 1] = 0xff;
+    rc = mdb_cursor_get(s->at, key, value, MDB_SET_RANGE);
+    k->b[last]++;
+    return rc;
 }
 
 /* The row of that key, or the one behind it, or the last one: MDB_NOTFOUND only when there are no rows. */
-static int seek(struct lmdb_store *s, MDB_val *key, MDB_val *value)
+static int seek(struct lmdb_store *s, struct lmdb_key *k, MDB_val *key, MDB_val *value)
 {
-    int rc = mdb_cursor_get(s->at, key, value, MDB_SET_RANGE);
+    int rc = search(s, k, key, value);
 
     if (rc == MDB_NOTFOUND)
         rc = mdb_cursor_get(s->at, key, value, MDB_LAST);
@@ -102,35 +141,31 @@ static int seek(struct lmdb_store *s, MDB_val *key, MDB_val *value)
     return rc;
 }
 
-/* A name that is not there costs the reading of the account that lies where it would lie. */
+/* A name that is not there costs the reading of the account that lies where it would lie, which is handed out
+ * as a stand-in. */
 static bool find(struct store_lookup *l, struct sp_span lookup, struct sp_arena *mem,
                  struct store_account *out, struct sp_err *e)
 {
     struct lmdb_store *s = (struct lmdb_store *)l;
-    int shown = (int)(lookup.n < 64 ? lookup.n : 64);
     struct sp_err why = {0};
     struct store_account a = {0};
     struct lmdb_key key;
     MDB_val at, value;
-    bool read;
+    bool there, good;
     int rc;
 
     if (!lmdb_make_key(s, lookup, &key, e) || !begin_batch(s, e))
         return false;
-    at = key.val;
-    rc = seek(s, &at, &value);
+    rc = seek(s, &key, &at, &value);
     if (rc != 0 && rc != MDB_NOTFOUND)
         return lmdb_fail(s, rc, "read", e);
-    read = rc == 0 && open_row(s, value, mem, &a, &why);
-    if (rc != 0 || !sp_same(lmdb_span(at), lmdb_span(key.val))) {
-        if (sp_ok(e)) /* formatting a text takes time that could be seen */
-            *e = (struct sp_err){.kind = SP_ENOTFOUND, .text = "no such account"};
-        return false;
-    }
-    if (!read || !check_named(&a, lookup, &why))
-        return sp_fail(e, why.kind, 0, "%.*s: %s", shown, (const char *)lookup.p, why.text);
+    there = rc == 0 && is_same(lmdb_span(at), lmdb_span(key.val));
+    good = rc == 0 && open_row(s, value, mem, &a, &why);
+    good &= has_lookup(&a, lookup); /* rows are not sealed, so the record has the last word on whose it is */
+    if (there & !good)
+        return blame_row(lookup, &a, &why, e);
     *out = a;
-    return true;
+    return tell(there, e);
 }
 
 static bool find_id(struct store_lookup *l, uint64_t id, struct sp_arena *mem, struct store_account *out,

@@ -129,13 +129,25 @@ struct named_row {
     MDB_val key, value;
 };
 
+/* An alias may say the name again: the row that came first stays. A row that is the account's but not of this
+ * record was left by some damage, as nobody knew of its name. */
+static int put_row(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct named_row *n)
+{
+    struct lmdb_row row, there;
+    MDB_val value = n->value;
+    int rc = mdb_put(txn, s->rows, &n->key, &value, MDB_NOOVERWRITE);
+
+    if (rc != MDB_KEYEXIST || !lmdb_get_row(value, &there) || there.id != id)
+        return rc;
+    if (lmdb_get_row(n->value, &row) && sp_same(row.record, there.record))
+        return 0;
+    return mdb_put(txn, s->rows, &n->key, &n->value, 0);
+}
+
 static bool add_row(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct named_row n, struct sp_err *e)
 {
-    struct lmdb_row there;
-    int rc = mdb_put(txn, s->rows, &n.key, &n.value, MDB_NOOVERWRITE);
+    int rc = put_row(s, txn, id, &n);
 
-    if (rc == MDB_KEYEXIST && lmdb_get_row(n.value, &there) && there.id == id)
-        return true; /* an alias that says the name again */
     if (rc == MDB_KEYEXIST)
         return sp_fail(e, SP_EEXIST, 0, "the name %.*s is taken", (int)(n.shown.n < 100 ? n.shown.n : 100),
                        (const char *)n.shown.p);
