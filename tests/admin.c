@@ -346,7 +346,7 @@ static void test_wrong_configuration(void **state)
         {"[kdc]\nnonsense-of-all-sorts = 8\n",   ":2: [kdc] has no key nonsense-of-all-sorts"                        },
         {"[kcd]\nskew = 5m\n",                   ":2: there is no section [kcd]; did you mean [kdc]?"                },
         {"[somewhere]\nskew = 5m\n",             ":2: there is no section [somewhere]; realm, kdc, policy, keys, daemon, "
-                                     "log, courier and iakerb are"               },
+                                     "log, courier, iakerb and client are"       },
         {"skew = 5m\n",                          ":1: skew stands before the first [section]"                        },
         {"[kdc]\nwhat is this\n",                ":2: neither [section] nor key = value"                             },
         {"[kdc]\nskew = 5m\nskew = 6m\n",        ":3: skew is already set in line 2"                                 },

@@ -62,6 +62,8 @@ struct admin_config {
     char iakerb_finished[16];    /* [iakerb] finished = required | optional */
     char iakerb_realms[16][256]; /* [iakerb] realms: beside the local one */
     uint32_t iakerb_realm_count;
+    char client_timestamp[1024]; /* [client] allow-timestamp; host/pins.c reads it in commands and plugins */
+    char client_old_mit[1024];   /* [client] old-mit; the same */
 };
 SP_MUST bool admin_read_config(const struct admin_paths *p, struct admin_config *out, struct sp_err *e);
 /* Every key with its value and where it comes from (file:line or "default"), as

@@ -86,6 +86,8 @@ static const struct row rows[] = {
     {"iakerb",  "old-mit",           WORD,        C(iakerb_old_mit),          0,   0,                   "off|accept"                                    },
     {"iakerb",  "finished",          WORD,        C(iakerb_finished),         0,   0,                   "required|optional"                             },
     {"iakerb",  "realms",            REALMS,      0,                          0,   0,                   NULL                                            },
+    {"client",  "allow-timestamp",   TEXT,        C(client_timestamp),        0,   1024,                NULL                                            },
+    {"client",  "old-mit",           TEXT,        C(client_old_mit),          0,   1024,                NULL                                            },
 };
 enum { ROWS = sizeof rows / sizeof rows[0], PROFILE_ROW = 2, VALUE_MAX = 4096 };
 
@@ -472,9 +474,10 @@ static bool unknown_section(const char *section, struct why w)
             best = rows[i].section;
     if (admin_word_distance(section, best) <= 2)
         return wrong(w, "there is no section [%.40s]; did you mean [%s]?", section, best);
-    return wrong(w,
-                 "there is no section [%.40s]; realm, kdc, policy, keys, daemon, log, courier and iakerb are",
-                 section);
+    return wrong(
+        w,
+        "there is no section [%.40s]; realm, kdc, policy, keys, daemon, log, courier, iakerb and client are",
+        section);
 }
 
 static bool unknown_key(const char *section, const char *key, struct why w)

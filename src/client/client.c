@@ -210,7 +210,7 @@ bool client_reply(struct client *cl, struct sp_env env, struct sp_span reply, st
 
 const struct krb_credential *client_tgt(const struct client *cl)
 {
-    return cl->state == CLIENT_DONE && cl->has_tgt ? &cl->tgt : NULL;
+    return cl->state != CLIENT_IDLE && cl->state != CLIENT_FAILED && cl->has_tgt ? &cl->tgt : NULL;
 }
 
 const struct krb_credential *client_service(const struct client *cl)

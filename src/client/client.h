@@ -92,7 +92,7 @@ SP_MUST bool client_start(struct client **cl, struct crypto *c, const struct cli
 SP_MUST bool client_reply(struct client *cl, struct sp_env env, struct sp_span reply,
                           struct client_action *out, struct sp_err *e);
 
-/* Results; valid when done. NULL when there is none. */
+/* Results; NULL when there is none. The TGT is there from the AS exchange on, the rest when done. */
 const struct krb_credential *client_tgt(const struct client *cl);
 const struct krb_credential *client_service(const struct client *cl);
 /* What was learnt about the account's key, for next time; false when nothing was. */

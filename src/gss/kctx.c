@@ -721,7 +721,8 @@ static bool make_reply(struct accepting *a, struct sp_span *reply)
 /* What libkrb5 knows an authenticator by, too: the checksum at the end of the ciphertext. */
 static struct sp_span replay_tag(const struct accepting *a)
 {
-    struct sp_span cipher = a->ap.authenticator.cipher; /* it was decrypted: its type is ours, and it is long enough */
+    struct sp_span cipher =
+        a->ap.authenticator.cipher; /* it was decrypted: its type is ours, and it is long enough */
     size_t n = crypto_find_type(a->made.session.etype)->tag_n;
 
     return sp_span(cipher.p + cipher.n - n, n);
