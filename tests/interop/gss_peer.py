@@ -4,6 +4,7 @@ One line of JSON at the end. Which library answers for a mechanism is up to GSS_
 
     gss_peer.py initiate PORT SERVICE@HOST [--mech MECH] [--user NAME --password PASSWORD]
     gss_peer.py accept PORT KEYTAB [--mech MECH] [--times N]
+    gss_peer.py postgres PORT postgres@HOST --user NAME      not in such frames: PostgreSQL's protocol, and one query
 """
 import argparse
 import json
@@ -52,8 +53,7 @@ def establish(context, sock, token=None):
 
 def told(context, **more):
     mech = next((name for name, oid in MECHS.items() if gssapi.OID.from_int_seq(oid) == context.mech), str(context.mech))
-    return dict(client=str(context.initiator_name), service=str(context.target_name), mech=mech,
-                flags=sorted(str(f).split('.')[-1] for f in context.actual_flags), **more)
+    return dict(client=str(context.initiator_name), service=str(context.target_name), mech=mech, **more)
 
 
 def initiate(options):
@@ -104,8 +104,49 @@ def accept(options):
             print(json.dumps(accept_one(sock, options)), flush=True)
 
 
+def message(sock):
+    """One of PostgreSQL's: its type and its body."""
+    kind, n = struct.unpack('>cI', exactly(sock, 5))
+    return kind, exactly(sock, n - 4)
+
+
+def pass_token(sock, token):
+    sock.sendall(b'p' + struct.pack('>I', len(token) + 4) + token)
+
+
+def query(sock, text):
+    sock.sendall(b'Q' + struct.pack('>I', len(text) + 5) + text.encode() + b'\0')
+    while True:
+        kind, body = message(sock)
+        if kind == b'D':
+            return body[6:].decode()
+        if kind == b'E':
+            raise OSError(body.decode(errors='replace'))
+
+
+def postgres(options):
+    """libpq asks for krb5 by name; this asks for the mechanism it is told."""
+    context = gssapi.SecurityContext(name=gssapi.Name(options.who, gssapi.NameType.hostbased_service), mech=mech_of(options),
+                                     flags=[gssapi.RequirementFlag.mutual_authentication], usage='initiate')
+    start = b''.join(w.encode() + b'\0' for w in ('user', options.user, 'database', 'postgres')) + b'\0'
+    tokens = 0
+    with socket.create_connection((options.who.split('@')[1], options.port), 20) as sock:
+        sock.sendall(struct.pack('>II', len(start) + 8, 3 << 16) + start)
+        while True:
+            kind, body = message(sock)
+            code = struct.unpack('>I', body[:4])[0] if kind == b'R' else None
+            if code == 0:
+                return told(context, tokens=tokens, current_user=query(sock, 'select current_user'))
+            if code not in (7, 8):          # AuthenticationGSS, AuthenticationGSSContinue
+                raise OSError(body.decode(errors='replace'))
+            token = context.step(body[4:] or None)
+            if token:
+                tokens += 1
+                pass_token(sock, token)
+
+
 parser = argparse.ArgumentParser()
-parser.add_argument('role', choices=['initiate', 'accept'])
+parser.add_argument('role', choices=['initiate', 'accept', 'postgres'])
 parser.add_argument('port', type=int)
 parser.add_argument('who')
 parser.add_argument('--mech', default='iakerb', choices=MECHS)
@@ -117,7 +158,7 @@ if words.role == 'accept':
     accept(words)
 else:
     try:
-        print(json.dumps(initiate(words)))
+        print(json.dumps(initiate(words) if words.role == 'initiate' else postgres(words)))
     except (gssapi.exceptions.GSSError, EOFError, OSError) as e:
         print(json.dumps(dict(error=' '.join(str(e).split()))))
         sys.exit(1)
