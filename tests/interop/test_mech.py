@@ -338,8 +338,8 @@ def test_mechanism_directory(user, local, apache):
 
 @pytest.fixture(scope='module')
 def postgres(local, place):
-    need_peer('mit')
-    if run(peer('mit', 'test', '-x', POSTGRES / 'initdb')).code != 0:
+    need_peer('gss')
+    if run(peer('gss', 'test', '-x', POSTGRES / 'initdb')).code != 0:
         harness.absent('PostgreSQL 15 is absent')
     dir = place / 'mech-postgres'
     dir.mkdir()
@@ -352,17 +352,17 @@ def postgres(local, place):
         os.chown(file, who.pw_uid, who.pw_gid)
     as_owner = ['setpriv', f'--reuid={who.pw_uid}', f'--regid={who.pw_gid}', '--clear-groups']
     plain = dict(LC_ALL='C', PATH=os.environ['PATH'], HOME=str(dir))
-    run(peer('mit', *as_owner, POSTGRES / 'initdb', '-D', dir / 'data', '-A', 'trust', '-U', 'postgres', '--no-sync'),
+    run(peer('gss', *as_owner, POSTGRES / 'initdb', '-D', dir / 'data', '-A', 'trust', '-U', 'postgres', '--no-sync'),
         env=plain, cwd=dir).ok()
     (dir / 'data/pg_hba.conf').write_text('local all all trust\nhost all all 127.0.0.1/32 gss include_realm=0\n')
     port = free_port()
     env = dict(plain, KRB5_CONFIG=str(conf), KRB5RCACHEDIR=str(dir), SALLYPORT_ROOT=str(local.root),
                GSS_MECH_CONFIG=str(local.mech_config))
-    server = Server(peer('mit', *as_owner, POSTGRES / 'postgres', '-D', dir / 'data', '-p', port, '-k', dir, '-c',
+    server = Server(peer('gss', *as_owner, POSTGRES / 'postgres', '-D', dir / 'data', '-p', port, '-k', dir, '-c',
                          f'krb_server_keyfile={dir}/postgres.keytab', '-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off'),
                     dir / 'log', port, env, patience=30)
     server.port, server.dir = port, dir
-    server.sql = lambda text: run(peer('mit', POSTGRES / 'psql', '-h', dir, '-p', port, '-U', 'postgres', '-Atc', text),
+    server.sql = lambda text: run(peer('gss', POSTGRES / 'psql', '-h', dir, '-p', port, '-U', 'postgres', '-Atc', text),
                                   env=plain).ok()
     yield server
     server.stop()
