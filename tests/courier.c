@@ -12,27 +12,34 @@ static uint8_t large[70000];
 
 static void frames_come_back(void **state)
 {
-    const struct courier_frame rows[] = {
-        {.type = COURIER_CARRY,
-         .id = 1,
-         .realm = SP_LIT("NAS1"),
-         .message = SP_LIT("j..."),
-         .service = SP_LIT("HTTP/nas1")                                                                                    },
-        {                                             .type = COURIER_CARRIED,       .id = 0xffffffff, .message = {large, sizeof large}},
-        { .type = COURIER_REFUSED,                       .id = 3,                                   .code = 85,                                     .text = SP_LIT("no such realm")},
-        {                                                                                                             .type = COURIER_REALM,
-         .realm = SP_LIT("NAS1"),
-         .alias = {SP_LIT("nas1"), SP_LIT("nas1.example")},
-         .alias_count = 2                                  },
-        {                                                                                                                          .type = COURIER_REALM,
-         .realm = SP_LIT("NAS1"),
-         .other = {SP_LIT("NAS2"), SP_LIT("EXAMPLE.COM")},
-         .other_count = 2,
-         .old_mit = COURIER_OLD_MIT_ACCEPT,
-         .finished = COURIER_FINISHED_REQUIRED},
-    };
+    const struct sp_span all = {large, sizeof large};
+    struct courier_frame rows[5] = {0};
 
     (void)state;
+    rows[0].type = COURIER_CARRY;
+    rows[0].id = 1;
+    rows[0].realm = sp_str("NAS1");
+    rows[0].message = sp_str("j...");
+    rows[0].service = sp_str("HTTP/nas1");
+    rows[1].type = COURIER_CARRIED;
+    rows[1].id = 0xffffffff;
+    rows[1].message = all;
+    rows[2].type = COURIER_REFUSED;
+    rows[2].id = 3;
+    rows[2].code = 85;
+    rows[2].text = sp_str("no such realm");
+    rows[3].type = COURIER_REALM;
+    rows[3].realm = sp_str("NAS1");
+    rows[3].alias[0] = sp_str("nas1");
+    rows[3].alias[1] = sp_str("nas1.example");
+    rows[3].alias_count = 2;
+    rows[4].type = COURIER_REALM;
+    rows[4].realm = sp_str("NAS1");
+    rows[4].other[0] = sp_str("NAS2");
+    rows[4].other[1] = sp_str("EXAMPLE.COM");
+    rows[4].other_count = 2;
+    rows[4].old_mit = COURIER_OLD_MIT_ACCEPT;
+    rows[4].finished = COURIER_FINISHED_REQUIRED;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct courier_frame got = {0};
         struct sp_span made = {0};
@@ -101,10 +108,8 @@ static void unknown_fields_are_skipped(void **state)
 
 static void too_long_is_not_made(void **state)
 {
-    struct courier_frame f = {
-        .type = COURIER_CARRY, .message = {large, sizeof large},
-             .text = {large, sizeof large}
-    };
+    const struct sp_span all = {large, sizeof large};
+    struct courier_frame f = {.type = COURIER_CARRY, .message = all, .text = all};
     struct sp_span made = {0};
     struct sp_err e = {0};
     struct sp_arena mem;

@@ -795,10 +795,8 @@ static void show_default(struct sp_text *t, const struct row *r, struct admin_co
     case ITERATIONS:
         show_iterations(t, r, c);
         break;
-    case UIDS: /* none by default */
-        break;
+    case UIDS: /* these have no default */
     case REALMS:
-        break;
     case RESERVED:
         break;
     }

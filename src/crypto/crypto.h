@@ -6,8 +6,8 @@
  * A backend keeps what it derives from a key only when key->keep is set (at most CRYPTO_KEPT_MAX keys, the
  * least recently used goes first), and the key of crypto_keep_seal; everything else is forgotten, wiped,
  * before the call returns. A backend belongs to one thread. Output buffers never overlap inputs, but
- * decrypting in place (out == cipher.p) and encrypting in place behind the confounder's room (plain.p == out +
- * CRYPTO_CONFOUNDER_N) are allowed. */
+ * decrypting in place (out == cipher.p) and encrypting in place behind the confounder's room (plain.p == out
+ * + CRYPTO_CONFOUNDER_N) are allowed. */
 #ifndef SP_CRYPTO_CRYPTO_H
 #define SP_CRYPTO_CRYPTO_H
 

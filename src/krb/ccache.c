@@ -248,7 +248,7 @@ static bool put_into(struct sp_arena *mem, const struct krb_ccache *all, const s
     for (int turn = 0; turn < 2; turn++) {
         if (all)
             put_all(&o, all);
-        else
+        else if (one)
             put_credential(&o, one);
         if (turn == 1)
             break;
