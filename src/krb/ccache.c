@@ -154,8 +154,9 @@ static bool count_credentials(struct sp_cur c, uint16_t version, struct sp_arena
 static bool get_all(struct sp_cur *c, struct sp_arena *mem, struct krb_ccache *out)
 {
     uint16_t version = sp_get_be16(c, "version");
-    struct krb_credential v;
+    struct krb_credential v = {0};
     uint32_t count;
+    bool ok = true;
 
     if (version != VERSION_3 && version != VERSION_4)
         return sp_fail_at(c->e, SP_EREFUSED, 0, 0, "a credential cache of format 0x%04x; 3 and 4 are read",
@@ -166,12 +167,10 @@ static bool get_all(struct sp_cur *c, struct sp_arena *mem, struct krb_ccache *o
         return false;
     out->v = sp_new_array(mem, struct krb_credential, count, c->e);
     out->config = sp_new_array(mem, struct krb_credential, count, c->e);
-    while (out->config && count-- > 0) {
-        if (!get_credential(c, version, mem, &v) || !keep(out, &v))
-            return false;
-    }
+    while (ok && out->config && count-- > 0)
+        ok = get_credential(c, version, mem, &v) && keep(out, &v);
     sp_wipe(&v, sizeof v);
-    return sp_ok(c->e);
+    return ok && sp_ok(c->e);
 }
 
 bool krb_get_ccache(struct sp_span file, struct sp_arena *mem, struct krb_ccache *out, struct sp_err *e)
