@@ -5,6 +5,7 @@
 
 #include "bytes/walk.h"
 #include "krb/keytab.h"
+#include "krb/spake.h"
 #include "requests.h"
 
 #include <stdio.h>
@@ -287,6 +288,130 @@ static struct sp_span made(enum krb_type t, const void *m, struct sp_arena *mem)
     return out;
 }
 
+/* ---- SPAKE ---- */
+
+static struct sp_span with_padata(struct sp_span request, struct krb_pa *pa, uint32_t count,
+                                  struct sp_arena *mem)
+{
+    struct krb_kdc_req req;
+    struct sp_err e = {0};
+
+    if (!krb_get(KRB_AS_REQ, request, KRB_STRICT, mem, &req, &e))
+        die("AS-REQ", &e);
+    req.has |= KRB_BIT(3);
+    req.padata = (struct krb_padata){pa, count};
+    return made(KRB_AS_REQ, &req, mem);
+}
+
+/* The challenge in the answer to that request, and the cookie beside it. */
+static void challenge(struct fuzz_world *w, struct sp_span request, struct sp_arena *mem,
+                      struct krb_pa_spake *spake, struct krb_pa *message, struct krb_pa *cookie)
+{
+    struct kdc_request q = fuzz_request(request, FUZZ_NEAR | KDC_TCP);
+    struct kdc_actions out = {0};
+    struct krb_padata list = {0};
+    struct krb_error x = {0};
+    struct sp_err e = {0};
+
+    sp_arena_reset(&w->mem);
+    kdc_step(&w->kdc, w->env, &q, &w->mem, &out);
+    if (!krb_get(KRB_ERROR, sp_dup(mem, out.reply, &e), KRB_STRICT, mem, &x, &e) ||
+        !krb_get(KRB_PADATA, x.data, KRB_STRICT, mem, &list, &e))
+        die("challenge", &e);
+    for (uint32_t i = 0; i < list.count; i++)
+        if (list.v[i].type == PA_SPAKE)
+            *message = list.v[i];
+        else if (list.v[i].type == PA_FX_COOKIE)
+            *cookie = list.v[i];
+    if (!krb_get(KRB_PA_SPAKE, message->value, KRB_STRICT, mem, spake, &e))
+        die("challenge", &e);
+}
+
+static struct sp_span respond(struct fuzz_world *w, const struct bench_request *as, struct sp_span support,
+                              struct sp_arena *mem)
+{
+    struct krb_pa pa[2] =
+        {
+            {PA_SPAKE, support},
+            {0       }
+    },
+                  message = {0};
+    struct sp_span plain = with_padata(as->bytes, pa, support.n ? 1 : 0, mem);
+    uint8_t wb[CRYPTO_GROUP_SCALAR_MAX], y[CRYPTO_GROUP_SCALAR_MAX], s[CRYPTO_GROUP_POINT_MAX],
+        k[CRYPTO_GROUP_POINT_MAX];
+    struct krb_pa_spake theirs = {0}, ours = {.has = KRB_BIT(2)};
+    struct krb_spake_factor factor = {.type = KRB_SPAKE_SF_NONE};
+    struct krb_spake_derivation from = {.ikey = &as->reply_key, .w = wb};
+    struct krb_spake_hash h = {0};
+    struct crypto *c = w->kdc.crypto;
+    struct krb_kdc_req req;
+    struct sp_err e = {0};
+    struct sp_key k1;
+    size_t n;
+
+    challenge(w, plain, mem, &theirs, &message, &pa[1]);
+    from.group = theirs.challenge.group;
+    n = crypto_find_group(from.group)->point_n;
+    if (!krb_get(KRB_AS_REQ, plain, KRB_STRICT, mem, &req, &e) ||
+        !krb_spake_w(c, from.group, from.ikey, wb, &e) ||
+        !crypto_group_keygen(c, from.group, CRYPTO_BLIND_N, wb, w->env.rng, y, s, &e) ||
+        !crypto_group_result(c, from.group, CRYPTO_BLIND_M, wb, y, theirs.challenge.pubkey, k, &e) ||
+        !krb_spake_update(c, from.group, &h, support, message.value, &e) ||
+        !krb_spake_update(c, from.group, &h, sp_span(s, n), SP_LIT(""), &e))
+        die("SPAKE", &e);
+    from.shared = sp_span(k, n);
+    from.hash = &h;
+    from.body = req.body.raw;
+    if (!krb_spake_key(c, &from, 1, &k1, &e))
+        die("SPAKE", &e);
+    ours.response.pubkey = sp_span(s, n);
+    sealed(w, &k1, KU_SPAKE, made(KRB_SPAKE_FACTOR, &factor, mem), mem, &ours.response.factor);
+    pa[0].value = made(KRB_PA_SPAKE, &ours, mem);
+    return with_padata(plain, pa, 2, mem);
+}
+
+static void must_be_granted(struct fuzz_world *w, struct sp_span request)
+{
+    struct kdc_request q = fuzz_request(request, FUZZ_NEAR | KDC_TCP);
+    struct kdc_actions out = {0};
+
+    sp_arena_reset(&w->mem);
+    kdc_step(&w->kdc, w->env, &q, &w->mem, &out);
+    if (out.record.code != 0)
+        die("a SPAKE seed is refused", &(struct sp_err){.text = "see the record"});
+}
+
+static void seed_spake(struct fuzz_world *w, struct bench_maker *m, struct sp_arena *mem)
+{
+    static const uint32_t users[] = {FUZZ_PLAIN, FUZZ_PASSWORD_EXPIRED, FUZZ_USERS + 1};
+    char name[64];
+
+    for (int32_t group = 0; group <= CRYPTO_P256; group++) {
+        struct krb_pa_spake support = {
+            .has = KRB_BIT(0), .support.groups = {&group, 1}
+        };
+        struct krb_pa pa = {PA_SPAKE, {0}};
+
+        pa.value = group ? made(KRB_PA_SPAKE, &support, mem) : sp_span("", 0);
+        for (uint32_t i = 0; i < sizeof users / sizeof *users; i++) {
+            struct bench_request as = make(m, BENCH_AS_TS, users[i], 1, mem);
+            struct sp_span request = respond(w, &as, pa.value, mem);
+
+            if (users[i] == FUZZ_PLAIN)
+                must_be_granted(w, request);
+            snprintf(name, sizeof name, "spake-response-%d-%u", group, users[i]);
+            save_request(name, FUZZ_NEAR | KDC_TCP, request);
+            snprintf(name, sizeof name, "spake-late-%d-%u", group, users[i]);
+            save_request(name, FUZZ_NEAR | FUZZ_LATER, request);
+        }
+        if (group) {
+            snprintf(name, sizeof name, "spake-support-%d", group);
+            save_request(name, FUZZ_NEAR | KDC_TCP,
+                         with_padata(make(m, BENCH_AS_TS, FUZZ_PLAIN, 1, mem).bytes, &pa, 1, mem));
+        }
+    }
+}
+
 static struct sp_span ap_req(struct fuzz_world *w, const struct bench_tgt *t, const struct sp_key *subkey,
                              struct sp_arena *mem)
 {
@@ -364,6 +489,46 @@ static void seed_kpasswd_of(struct fuzz_world *w, struct bench_maker *m, uint32_
                  priv(w, &subkey, made(KRB_CHANGE_PASSWD, &set, mem), mem));
 }
 
+/* Whole conversations, in the operations of fuzz/sec.c: start, then a token to the acceptor, a message to the
+ * KDC, a token back; what the choices do not need is refused on the way and changes nothing. */
+static void seed_sec(void)
+{
+    static const uint8_t choices[] = {0, 1, 2, 3, 4, 5, 8, 16, 17, 33, 64, 65, 81, 128, 129};
+    static const uint8_t round[] = {1, 3, 2}, end[] = {9, 11, 9};
+    /* NegTokenInit: NEGOEX, NTLMSSP, IAKERB; then what came back to the initiator */
+    static const uint8_t late[] =
+        "\x01\x06\x00\x34\x60\x32\x06\x06\x2b\x06\x01\x05\x05\x02\xa0\x28\x30\x26\xa0\x24"
+        "\x30\x22\x06\x0a\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x1e\x06\x0a\x2b\x06\x01"
+        "\x04\x01\x82\x37\x02\x02\x0a\x06\x06\x2b\x06\x01\x05\x02\x05\x00\x02\x09";
+
+    for (size_t i = 0; i < sizeof choices; i++) {
+        uint8_t ops[128] = {choices[i], 0};
+        size_t n = 2;
+        char name[32];
+
+        for (int r = 0; r < 6; r++, n += sizeof round)
+            memcpy(ops + n, round, sizeof round);
+        memcpy(ops + n, end, sizeof end);
+        n += sizeof end;
+        snprintf(name, sizeof name, "whole-%u", choices[i]);
+        save("sec", name, sp_span(ops, n), sp_span(NULL, 0));
+        ops[n++] = 13; /* and once more, with the ticket */
+        ops[n++] = choices[i] ^ 32;
+        ops[n++] = 0;
+        for (int r = 0; r < 2; r++, n += sizeof round)
+            memcpy(ops + n, round, sizeof round);
+        memcpy(ops + n, end, sizeof end);
+        n += sizeof end;
+        snprintf(name, sizeof name, "again-%u", choices[i]);
+        save("sec", name, sp_span(ops, n), sp_span(NULL, 0));
+        ops[1] = 14; /* the acceptor first */
+        ops[2] = 2;
+        snprintf(name, sizeof name, "greeted-%u", choices[i]);
+        save("sec", name, sp_span(ops, n), sp_span(NULL, 0));
+    }
+    save("sec", "late", sp_span(late, sizeof late - 1), sp_span(NULL, 0));
+}
+
 int main(int argc, char **argv)
 {
     struct fuzz_world *w = fuzz_world();
@@ -384,8 +549,10 @@ int main(int argc, char **argv)
     seed_keytab();
     seed_records(w);
     seed_framing();
+    seed_sec();
     seed_config();
     seed_as(&m, &keep);
+    seed_spake(w, &m, &keep);
     seed_tgs(w, &m, &keep);
     seed_kpasswd_of(w, &m, FUZZ_PLAIN, &keep);
     seed_kpasswd_of(w, &m, FUZZ_PASSWORD_EXPIRED, &keep);

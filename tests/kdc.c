@@ -17,6 +17,7 @@
 
 #include "bytes/der.h"
 #include "kdc/internal.h"
+#include "krb/spake.h"
 
 /* Rows name what they care about; the rest is zero. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -620,9 +621,11 @@ static void test_login(void **state)
     assert_int_equal(code_of(reply, &err), KDC_ERR_PREAUTH_REQUIRED);
     assert_false(KRB_HAS(&err, 11)); /* no text: it is the usual first answer */
     assert_true(krb_get(KRB_PADATA, err.data, KRB_STRICT, &W.cm, &methods, &e));
-    assert_int_equal(methods.count, 2);
+    assert_int_equal(methods.count, 4); /* decision 45 */
     assert_int_equal(methods.v[0].type, PA_ETYPE_INFO2);
-    assert_int_equal(methods.v[1].type, PA_ENC_TIMESTAMP);
+    assert_int_equal(methods.v[1].type, PA_SPAKE);
+    assert_int_equal(methods.v[2].type, PA_ENC_TIMESTAMP);
+    assert_int_equal(methods.v[3].type, PA_FX_COOKIE);
     assert_true(krb_get(KRB_INFOS2, methods.v[0].value, KRB_STRICT, &W.cm, &info, &e));
     assert_int_equal(info.count, 1);
     assert_int_equal(info.v[0].etype, 18);
@@ -935,6 +938,9 @@ static void test_outward_codes(void **state)
         {KDC_AS,  12345,                false, 60},
         {KDC_AS,  -99,                  true,  60},
         {KDC_AS,  25,                   false, 25},
+        {KDC_AS,  90,                   false, 90},
+        {KDC_AS,  91,                   false, 91},
+        {KDC_AS,  92,                   false, 60},
     };
 
     (void)state;
@@ -977,6 +983,7 @@ static void test_kinds_of_names_look_alike(void **state)
     struct sp_span first[2] = {{0}, {0}};
 
     (void)state;
+    W.cf.spake = false; /* its own test is below */
     for (int salts = 0; salts < 2; salts++) {
         W.cf.salt = salts ? KDC_SALT_RANDOM : KDC_SALT_DEFAULT;
         for (int i = 0; i < COUNT; i++) {
@@ -1028,6 +1035,7 @@ static void test_unknown_looks_known(void **state)
     struct sp_span a, b;
 
     (void)state;
+    W.cf.spake = false;
     for (int salt = 0; salt < 2; salt++) {
         W.cf.salt = salt ? KDC_SALT_RANDOM : KDC_SALT_DEFAULT;
         add(salt ? "hugo" : "dora", STORE_USER, 0, NULL);
@@ -2644,6 +2652,801 @@ static void test_hash(void **state) /* the published SipHash-2-4-128 vectors: ke
     assert_true(h.a == 0x44af996bd8c187dau && h.b == 0x45fc229b11597634u);
 }
 
+/* ---- SPAKE (RFC 9588): the other end, made of the same parts ---- */
+
+struct offer { /* what error 25 or 91 brought */
+    int32_t code, type[6];
+    uint32_t count;
+    struct krb_info2 info;
+    struct sp_span reply, support, message, cookie; /* support: PA-SPAKE as sent; message: as it came */
+    struct krb_pa_spake spake;                      /* has 0: none, or a hint */
+};
+
+static struct sp_span support_of(int32_t first, int32_t second)
+{
+    int32_t group[2] = {first, second};
+    struct krb_pa_spake m = {
+        .has = KRB_BIT(0), .support.groups = {group, second ? 2 : 1}
+    };
+
+    return first ? put(KRB_PA_SPAKE, &m) : SP_LIT("");
+}
+
+static struct sp_span as_req_with(const struct as_ask *a, const struct krb_pa *pa, uint32_t count)
+{
+    struct krb_kdc_req m = {.has = count ? KRB_BIT(3) : 0};
+    struct krb_pa all[4];
+
+    for (uint32_t i = 0; i < count; i++)
+        all[i] = pa[i];
+    m.padata = (struct krb_padata){all, count};
+    fill_body(&m.body, a);
+    return put(KRB_AS_REQ, &m);
+}
+
+static void read_offer(struct sp_span reply, struct offer *o)
+{
+    struct krb_error err = {0};
+    struct krb_padata methods = {0};
+    struct krb_infos2 infos = {0};
+    struct sp_err e = {0};
+
+    o->reply = reply;
+    o->code = code_of(reply, &err);
+    if (o->code != 25 && o->code != 91)
+        return;
+    assert_false(KRB_HAS(&err, 11));
+    assert_true(krb_get(KRB_PADATA, err.data, KRB_STRICT, &W.cm, &methods, &e));
+    o->count = methods.count;
+    for (uint32_t i = 0; i < methods.count && i < 6; i++) {
+        const struct krb_pa *pa = &methods.v[i];
+
+        o->type[i] = pa->type;
+        if (pa->type == PA_ETYPE_INFO2) {
+            assert_true(krb_get(KRB_INFOS2, pa->value, KRB_STRICT, &W.cm, &infos, &e));
+            assert_int_equal(infos.count, 1);
+            o->info = infos.v[0];
+        } else if (pa->type == PA_SPAKE && pa->value.n) {
+            o->message = pa->value;
+            assert_true(krb_get(KRB_PA_SPAKE, pa->value, KRB_STRICT, &W.cm, &o->spake, &e));
+            assert_int_equal(o->spake.has, KRB_BIT(1));
+            assert_int_equal(o->spake.challenge.factors.count, 1);
+            assert_int_equal(o->spake.challenge.factors.v[0].type, KRB_SPAKE_SF_NONE);
+        } else if (pa->type == PA_FX_COOKIE) {
+            o->cookie = pa->value;
+        }
+    }
+}
+
+static struct offer challenged(struct as_ask a, int32_t first, int32_t second)
+{
+    struct offer o = {.support = support_of(first, second)};
+    struct krb_pa pa = {PA_SPAKE, o.support};
+
+    a.password = NULL;
+    read_offer(run(as_req_with(&a, &pa, first != 0)), &o);
+    return o;
+}
+
+enum lie {
+    HONEST,
+    BAD_POINT,
+    SHORT_POINT,
+    OTHER_FACTOR,
+    OTHER_TYPE,
+    OTHER_BODY,
+    OTHER_SUPPORT,
+    NO_COOKIE,
+    GARBAGE
+};
+static struct sp_key spake_reply;      /* K'[0] of the last response */
+static const struct sp_key *spake_key; /* instead of the password's */
+
+/* S, and K as the client has it. */
+static void client_share(const struct offer *o, const struct sp_key *ikey, uint8_t w[32], uint8_t s[33],
+                         uint8_t k[33])
+{
+    int32_t g = o->spake.challenge.group;
+    struct sp_err e = {0};
+    uint8_t y[32];
+
+    assert_true(krb_spake_w(W.k.crypto, g, ikey, w, &e));
+    assert_true(crypto_group_keygen(W.k.crypto, g, CRYPTO_BLIND_N, w, &W.rng.rng, y, s, &e));
+    assert_true(crypto_group_result(W.k.crypto, g, CRYPTO_BLIND_M, w, y, o->spake.challenge.pubkey, k, &e));
+}
+
+static struct krb_pa response_pa(const struct offer *o, const struct as_ask *a, struct sp_span body,
+                                 enum lie lie)
+{
+    int32_t g = o->spake.challenge.group;
+    size_t n = crypto_find_group(g)->point_n;
+    struct sp_key ikey = password_key(a->salt_of ? a->salt_of : a->client, a->password, o->info.etype), k1;
+    struct krb_spake_factor f = {.type = lie == OTHER_FACTOR ? 2 : KRB_SPAKE_SF_NONE};
+    struct krb_pa_spake m = {.has = KRB_BIT(2)};
+    struct krb_spake_hash h = {0};
+    struct sp_err e = {0};
+    uint8_t w[32], *s = room(33), k[33];
+    struct krb_spake_derivation from = {g, &ikey, w, sp_span(k, n), &h, body};
+
+    if (spake_key)
+        ikey = *spake_key;
+    client_share(o, &ikey, w, s, k);
+    if (lie == BAD_POINT)
+        memset(s, 0xff, n);
+    assert_true(
+        krb_spake_update(W.k.crypto, g, &h, lie == OTHER_SUPPORT ? SP_LIT("x") : o->support, o->message, &e));
+    assert_true(krb_spake_update(W.k.crypto, g, &h, sp_span(s, n), SP_LIT(""), &e));
+    assert_true(krb_spake_key(W.k.crypto, &from, 0, &spake_reply, &e));
+    assert_true(krb_spake_key(W.k.crypto, &from, 1, &k1, &e));
+    m.response.pubkey = sp_span(s, lie == SHORT_POINT ? n - 1 : n);
+    m.response.factor.etype = lie == OTHER_TYPE ? 17 : k1.etype;
+    m.response.factor.cipher =
+        seal_bytes(lie == GARBAGE ? SP_LIT("garbage") : put(KRB_SPAKE_FACTOR, &f), &k1, KU_SPAKE);
+    return (struct krb_pa){PA_SPAKE, put(KRB_PA_SPAKE, &m)};
+}
+
+static struct sp_span answer(const struct offer *o, struct as_ask a, enum lie lie)
+{
+    struct krb_req_body b = {0};
+    struct krb_pa pa[3] = {
+        {0          },
+        { PA_FX_COOKIE,  o->cookie},
+        { PA_REQ_ENC_PA_REP, SP_LIT("")}
+    };
+
+    fill_body(&b, &a);
+    pa[0] = response_pa(o, &a, put(KRB_REQ_BODY, &b), lie);
+    if (lie == OTHER_BODY)
+        a.nonce = 77;
+    if (a.protect)
+        return as_req_with(&a, pa, 3);
+    return as_req_with(&a, pa, lie == NO_COOKIE ? 1 : 2);
+}
+
+static const struct as_ask right = {"alice", TGS, .password = "correct horse"};
+static const struct as_ask wrong = {"alice", TGS, .password = "wrong"};
+
+/* Both groups, every type of key, the challenge in the first answer and after support. */
+static void test_spake_login(void **state)
+{
+    static const struct {
+        int32_t first, second, group, code;
+    } row[] = {
+        {0, 0, 1, 25},
+        {1, 0, 1, 91},
+        {2, 0, 2, 91},
+        {1, 2, 1, 91},
+        {2, 1, 2, 91},
+        {4, 2, 2, 91},
+        {3, 1, 1, 91},
+    };
+    static const int32_t hinted[] = {PA_ETYPE_INFO2, PA_SPAKE, PA_ENC_TIMESTAMP, PA_FX_COOKIE},
+                         asked[] = {PA_ETYPE_INFO2, PA_SPAKE, PA_FX_COOKIE};
+    static const int32_t type[] = {17, 18, 19, 20};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        for (int t = 0; t < 4; t++) {
+            struct as_ask a = right;
+            struct krb_infos2 info;
+            struct sp_err e = {0};
+            struct offer o;
+            struct got g;
+
+            a.etypes[0] = type[t];
+            o = challenged(a, row[i].first, row[i].second);
+            assert_int_equal(o.code, row[i].code); /* decisions 45 and 46 */
+            assert_int_equal(o.count, o.code == 25 ? 4 : 3);
+            assert_memory_equal(o.type, o.code == 25 ? hinted : asked, o.count * sizeof o.type[0]);
+            assert_int_equal(o.spake.challenge.group, row[i].group);
+            assert_string_equal(W.out.record.preauth, "none");
+            g = as_got(run(answer(&o, a, HONEST)), &spake_reply);
+            assert_string_equal(W.out.record.preauth, "spake");
+            assert_true(W.out.record.proven && !W.out.record.failed);
+            assert_int_equal(g.rep.enc.etype, type[t]);
+            assert_int_equal(g.rep.padata.count, 1); /* decision 45 */
+            assert_int_equal(g.rep.padata.v[0].type, PA_ETYPE_INFO2);
+            assert_true(krb_get(KRB_INFOS2, g.rep.padata.v[0].value, KRB_STRICT, &W.cm, &info, &e));
+            assert_true(info.count == 1 && info.v[0].etype == type[t]);
+            assert_int_equal(g.part.flags, F(TKT_INITIAL) | F(TKT_PRE_AUTHENT));
+            (void)fetch(&g, (struct tgs_ask){"host/nas1"});
+        }
+}
+
+/* Decision 44 with SPAKE: the checksum is made with K'[0]. */
+static void test_spake_protects(void **state)
+{
+    struct as_ask a = right;
+    struct krb_checksum c;
+    struct sp_err e = {0};
+    struct sp_span req;
+    struct offer o;
+    struct got g;
+
+    (void)state;
+    a.protect = true;
+    a.options = F(OPT_CANONICALIZE);
+    o = challenged(a, 0, 0);
+    req = answer(&o, a, HONEST);
+    g = as_got(run(req), &spake_reply);
+    assert_true(g.part.flags & F(TKT_ENC_PA_REP));
+    assert_int_equal(g.part.enc_padata.v[0].type, PA_REQ_ENC_PA_REP);
+    assert_true(krb_get(KRB_CHECKSUM, g.part.enc_padata.v[0].value, KRB_STRICT, &W.cm, &c, &e));
+    assert_true(crypto_verify(W.k.crypto, &spake_reply, KU_AS_REQ, c.type, req, c.sum, &e));
+}
+
+/* Whether the last request cost alice one of her free tries: three more are free, then the right password is
+ * verified or not. */
+static bool was_counted(void)
+{
+    int64_t at = W.env.wall_us;
+    int32_t code;
+
+    for (int i = 0; i < 3; i++) {
+        W.env.wall_us = NOW * 1000000 + i;
+        assert_int_equal(code_of(run(as_req(wrong)), NULL), 24);
+    }
+    code = code_of(run(as_req(right)), NULL);
+    W.env.wall_us = at;
+    assert_true(code == 0 || (code == 24 && W.out.record.inner_code == 18));
+    return code != 0;
+}
+
+static void later(int64_t s)
+{
+    W.env.wall_us += s * 1000000;
+    W.env.mono_us += (s > 0 ? s : 0) * 1000000;
+}
+
+enum between {
+    NOTHING,
+    LATER_600,
+    LATER_601,
+    EARLIER_600,
+    EARLIER_601,
+    RESTART,
+    OTHER_KDC,
+    ROTATED,
+    NEW_PASSWORD,
+    ANSWERED,
+    FAILED_BEFORE,
+    FROM_ROOT,
+    FROM_ALIAS,
+    COOKIE_CUT,
+    COOKIE_LONGER,
+    COOKIE_NONE
+};
+
+static void happen(enum between what, struct offer *o)
+{
+    static struct store_key rotated[STORE_KEYS_MAX];
+    struct store_account *krbtgt = account(TGS);
+    struct as_ask other = right;
+    struct sp_err e = {0};
+    uint32_t count;
+
+    switch (what) {
+    case LATER_600:
+    case LATER_601:
+        later(what == LATER_600 ? 600 : 601);
+        break;
+    case EARLIER_600:
+    case EARLIER_601:
+        later(what == EARLIER_600 ? -600 : -601);
+        break;
+    case RESTART:
+        fresh_shared();
+        break;
+    case OTHER_KDC:
+        W.cf.name_secret[31] ^= 1;
+        break;
+    case ROTATED: /* twice */
+        assert_true(kdc_make_random_keys(&W.cf, &W.rng.rng, 7, NULL, 0, rotated, &count, &e));
+        assert_true(kdc_make_random_keys(&W.cf, &W.rng.rng, 6, NULL, 0, rotated + count, &count, &e));
+        krbtgt->keys = rotated;
+        krbtgt->key_count = 2 * count;
+        break;
+    case NEW_PASSWORD:
+        for (uint32_t i = 0; i < account("alice")->key_count; i++)
+            account("alice")->keys[i].key.b[0] ^= 1;
+        break;
+    case ANSWERED:
+        other.nonce = 5;
+        (void)as_got(run(answer(o, other, HONEST)), &spake_reply);
+        break;
+    case FAILED_BEFORE: /* proven, so no try is lost */
+        other.nonce = 5;
+        assert_int_equal(code_of(run(answer(o, other, OTHER_FACTOR)), NULL), 24);
+        break;
+    case FROM_ROOT:
+        other.client = "root";
+        o->cookie = challenged(other, 0, 0).cookie;
+        break;
+    case FROM_ALIAS:
+        other.client = "al";
+        o->cookie = challenged(other, 0, 0).cookie;
+        break;
+    case COOKIE_CUT:
+        o->cookie.n--;
+        break;
+    case COOKIE_LONGER:
+        memcpy(room(o->cookie.n + 1), o->cookie.p, o->cookie.n);
+        o->cookie.n++;
+        break;
+    case COOKIE_NONE:
+        o->cookie = SP_LIT("");
+        break;
+    case NOTHING:
+        break;
+    }
+}
+
+/* T054, and every other way in which a response can be wrong. */
+static const struct {
+    const char *why;
+    enum between between;
+    enum lie lie;
+    struct as_ask a;
+    int32_t code;
+    bool counted;
+} spake_row[] = {
+    {"right",                              NOTHING,       HONEST,        {"alice", TGS, .password = "correct horse"},          0,  false},
+    {"wrong password",                     NOTHING,       HONEST,        {"alice", TGS, .password = "wrong"},                  24, true },
+    {"600 s old",                          LATER_600,     HONEST,        {"alice", TGS, .password = "correct horse"},          0,  false},
+    {"T054 expired",                       LATER_601,     HONEST,        {"alice", TGS, .password = "correct horse"},          90, false},
+    {"T054 expired, wrong password",       LATER_601,     HONEST,        {"alice", TGS, .password = "wrong"},                  90, false},
+    {"server's clock set back",            EARLIER_600,   HONEST,        {"alice", TGS, .password = "correct horse"},          0,  false},
+    {"server's clock set back further",
+     EARLIER_601,                                         HONEST,
+     {"alice", TGS, .password = "correct horse"},
+     90,                                                                                                                           false},
+    {"after a restart",                    RESTART,       HONEST,        {"alice", TGS, .password = "correct horse"},          0,  false},
+    {"T054 of another KDC",                OTHER_KDC,     HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"T054 after two rotations",           ROTATED,       HONEST,        {"alice", TGS, .password = "correct horse"},          0,  false},
+    {"T054 replayed after success",        ANSWERED,      HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"T054 replayed after success, wrong", ANSWERED,      HONEST,        {"alice", TGS, .password = "wrong"},                  24, false},
+    {"used up by a failure",               FAILED_BEFORE, HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"T054 of another client",             FROM_ROOT,     HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"of another name of the client",
+     FROM_ALIAS,                                          HONEST,
+     {"alice", TGS, .password = "correct horse"},
+     24,                                                                                                                           false},
+    {"cookie cut",                         COOKIE_CUT,    HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"cookie longer",                      COOKIE_LONGER, HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"cookie empty",                       COOKIE_NONE,   HONEST,        {"alice", TGS, .password = "correct horse"},          24, false},
+    {"no cookie",                          NOTHING,       NO_COOKIE,     {"alice", TGS, .password = "correct horse"},          24, false},
+    {"another factor",                     NOTHING,       OTHER_FACTOR,  {"alice", TGS, .password = "correct horse"},          24, false},
+    {"a factor that cannot be read",
+     NOTHING,                                             GARBAGE,
+     {"alice", TGS, .password = "correct horse"},
+     60,                                                                                                                           false},
+    {"factor of another type",             NOTHING,       OTHER_TYPE,    {"alice", TGS, .password = "correct horse"},          24, true },
+    {"no point",                           NOTHING,       BAD_POINT,     {"alice", TGS, .password = "correct horse"},          24, true },
+    {"point too short",                    NOTHING,       SHORT_POINT,   {"alice", TGS, .password = "correct horse"},          24, true },
+    {"another body than was proven",
+     NOTHING,                                             OTHER_BODY,
+     {"alice", TGS, .password = "correct horse"},
+     24,                                                                                                                           true },
+    {"another support than was sent",
+     NOTHING,                                             OTHER_SUPPORT,
+     {"alice", TGS, .password = "correct horse"},
+     24,                                                                                                                           true },
+    {"unknown service",                    NOTHING,       HONEST,        {"alice", "cifs/other", .password = "correct horse"}, 7,  false},
+    {"service disabled",                   NOTHING,       HONEST,        {"alice", "HTTP/off", .password = "correct horse"},   19, false},
+    {"disabled",                           NOTHING,       HONEST,        {"bob", TGS, .password = "correct horse"},            18, false},
+    {"disabled, wrong",                    NOTHING,       HONEST,        {"bob", TGS, .password = "wrong"},                    24, true },
+    {"must change",                        NOTHING,       HONEST,        {"carol", TGS, .password = "correct horse"},          23, false},
+    {"must change, for the change",
+     NOTHING,                                             HONEST,
+     {"carol", "kadmin/changepw", .password = "correct horse"},
+     0,                                                                                                                            false},
+    {"account expired",                    NOTHING,       HONEST,        {"dave", TGS, .password = "correct horse"},           1,  false},
+    {"unknown user",                       NOTHING,       HONEST,        {"nobody", TGS, .password = "correct horse"},         24, true },
+    {"the stand-in's own key",
+     NOTHING,                                             HONEST,
+     {"nobody", TGS, .password = "correct horse", .salt_of = "alice"},
+     24,                                                                                                                           true },
+};
+
+static void test_spake_refusals(void **state)
+{
+    int bad = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof spake_row / sizeof spake_row[0]; i++) {
+        for (int32_t support = 0; support < 3; support++) {
+            struct as_ask a = spake_row[i].a, first = a;
+            struct krb_error err = {0};
+            struct offer o;
+            int32_t code;
+            bool proven;
+
+            (void)teardown(NULL);
+            (void)setup(NULL);
+            first.service = TGS;
+            o = challenged(first, support, 0);
+            assert_int_equal(o.code, support ? 91 : 25);
+            happen(spake_row[i].between, &o);
+            code = code_of(run(answer(&o, a, spake_row[i].lie)), &err);
+            proven = W.out.record.proven;
+            if (code != spake_row[i].code || W.out.record.code != code || KRB_HAS(&err, 12) ||
+                W.out.record.failed != spake_row[i].counted || (code == 0 && !proven) ||
+                (strcmp(a.client, "alice") == 0 && was_counted() != spake_row[i].counted)) {
+                bad++;
+                print_error("%s (%d): %d (%s), expected %d\n", spake_row[i].why, support, code,
+                            W.out.record.text, spake_row[i].code);
+            }
+        }
+    }
+    assert_int_equal(bad, 0);
+}
+
+/* T054: every bit of the cookie counts, and none of it a try. */
+static void test_spake_flipped_cookies(void **state)
+{
+    struct offer o = challenged(right, 0, 0);
+    size_t n = o.cookie.n, mark = W.cm.used;
+    uint8_t *p = room(n);
+
+    (void)state;
+    assert_true(n > 64);
+    for (size_t i = 0; i < 8 * n; i++) {
+        struct offer bent = o;
+
+        memcpy(p, o.cookie.p, n);
+        p[i / 8] ^= (uint8_t)(1 << i % 8);
+        bent.cookie = sp_span(p, n);
+        assert_int_equal(code_of(run(answer(&bent, right, HONEST)), NULL), 24);
+        assert_false(W.out.record.failed);
+        W.cm.used = mark + ((n + 15) & ~(size_t)15);
+    }
+    assert_int_equal(code_of(run(answer(&o, right, HONEST)), NULL), 0);
+    assert_false(was_counted());
+}
+
+/* Of the first leg. */
+static void test_spake_offers(void **state)
+{
+    static const int32_t none[] = {3};
+    struct krb_pa_spake m = {
+        .has = KRB_BIT(0), .support.groups = {(int32_t *)(uintptr_t)none, 1}
+    };
+    struct krb_enc enc = {.etype = 18, .cipher = SP_LIT("x")};
+    struct krb_pa pa = {PA_SPAKE, {0}};
+    struct offer o;
+
+    (void)state;
+    pa.value = put(KRB_PA_SPAKE, &m); /* P-384 alone */
+    assert_int_equal(code_of(run(as_req_with(&right, &pa, 1)), NULL), 24);
+    assert_false(W.out.record.failed);
+    m.support.groups.count = 0;
+    pa.value = put(KRB_PA_SPAKE, &m);
+    assert_int_equal(code_of(run(as_req_with(&right, &pa, 1)), NULL), 24);
+    pa.value = SP_LIT(""); /* what only a KDC sends */
+    assert_int_equal(code_of(run(as_req_with(&right, &pa, 1)), NULL), 60);
+    pa.value = challenged(right, 0, 0).message;
+    assert_int_equal(code_of(run(as_req_with(&right, &pa, 1)), NULL), 24);
+    pa.value = put(KRB_PA_SPAKE, &(struct krb_pa_spake){.has = KRB_BIT(3), .encdata = enc});
+    assert_int_equal(code_of(run(as_req_with(&right, &pa, 1)), NULL), 24);
+    assert_false(W.out.record.failed);
+    assert_false(was_counted());
+
+    W.cf.challenge = KDC_CHALLENGE_ON_SUPPORT;
+    o = challenged(right, 0, 0);
+    assert_true(o.code == 25 && o.count == 3 && o.type[1] == PA_SPAKE && o.spake.has == 0);
+    o = challenged(right, 1, 0);
+    assert_true(o.code == 91 && o.spake.has != 0);
+    W.cf.challenge = KDC_CHALLENGE_ALWAYS;
+
+    W.cf.timestamp = false;
+    o = challenged(right, 0, 0);
+    assert_true(o.code == 25 && o.count == 3 && o.type[1] == PA_SPAKE && o.type[2] == PA_FX_COOKIE);
+    assert_int_equal(code_of(run(as_req(right)), NULL), KDC_ERR_PADATA_TYPE_NOSUPP);
+    assert_int_equal(code_of(run(as_req(wrong)), NULL), KDC_ERR_PADATA_TYPE_NOSUPP);
+    (void)as_got(run(answer(&o, right, HONEST)), &spake_reply);
+    W.cf.timestamp = true;
+
+    o = challenged(right, 0, 0);
+    W.cf.spake = false; /* then it is unknown padata */
+    assert_int_equal(code_of(run(answer(&o, right, HONEST)), NULL), 25);
+    o = challenged(right, 1, 0);
+    assert_true(o.code == 25 && o.count == 2 && o.type[1] == PA_ENC_TIMESTAMP);
+}
+
+/* Decision 46: which doors give a challenge unasked. */
+static void test_spake_doors(void **state)
+{
+    static const struct {
+        enum kdc_door door;
+        bool near, freely;
+        int32_t code;
+        bool challenge;
+    } row[] = {
+        {KDC_TCP,     false, false, 25, true },
+        {KDC_TCP,     true,  false, 25, true },
+        {KDC_UNIX,    true,  false, 25, true },
+        {KDC_UDP,     true,  false, 25, true },
+        {KDC_UDP,     false, false, 52, false},
+        {KDC_UDP,     false, true,  25, false},
+        {KDC_COURIER, false, false, 25, true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        struct offer o;
+
+        W.door = row[i].door;
+        W.from.loopback = row[i].near;
+        W.cf.udp_replies_freely = row[i].freely;
+        o = challenged(right, 0, 0);
+        assert_int_equal(o.code, row[i].code);
+        assert_int_equal(o.spake.has != 0, row[i].challenge);
+        assert_int_equal(o.cookie.n != 0, row[i].challenge);
+    }
+}
+
+/* T040: nothing in the exchange is told by the client's clock but what it wants to have. */
+static void test_spake_clocks(void **state)
+{
+    static const int64_t off_s[] = {-301, -299, 299, 301, -86400, 86400, -10 * 365 * 86400, 50 * 365 * 86400};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof off_s / sizeof off_s[0]; i++) {
+        struct as_ask a = right;
+        int64_t till = NOW + off_s[i] + 10 * 86400;
+        struct offer o;
+        struct got g;
+
+        a.till = till > NOW ? till : 0; /* a client ten years behind must ask for "as long as allowed" */
+        o = challenged(a, 0, 0);
+        g = as_got(run(answer(&o, a, HONEST)), &spake_reply);
+        assert_int_equal(g.part.authtime, NOW);
+    }
+}
+
+/* Decision 48. */
+static void test_spake_retransmission(void **state)
+{
+    struct offer o = challenged(right, 0, 0);
+    struct sp_span req = answer(&o, right, HONEST), first = run(req);
+
+    (void)state;
+    assert_int_equal(code_of(first, NULL), 0);
+    assert_true(sp_same(run(req), first));
+    assert_true(W.out.record.retransmission);
+    later(20); /* no longer kept: answered afresh, not refused as a replay */
+    (void)as_got(run(req), &spake_reply);
+    assert_false(W.out.record.retransmission);
+    o = challenged(wrong, 0, 0);
+    req = answer(&o, wrong, HONEST);
+    first = run(req);
+    assert_true(W.out.record.failed);
+    for (int i = 0; i < 20; i++) /* one wrong try, however often it is sent */
+        assert_true(sp_same(run(req), first));
+    assert_int_equal(code_of(run(as_req(right)), NULL), 0);
+}
+
+/* Guesses by SPAKE and by timestamp draw on one budget. */
+static void test_spake_guesses(void **state)
+{
+    struct offer o;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        o = challenged(wrong, i % 2, 0);
+        assert_int_equal(code_of(run(answer(&o, wrong, HONEST)), NULL), 24);
+        assert_true(W.out.record.failed);
+    }
+    o = challenged(right, 0, 0);
+    assert_int_equal(code_of(run(answer(&o, right, HONEST)), NULL), 24); /* decision 52: never verified */
+    assert_true(W.out.record.inner_code == 18 && !W.out.record.failed && !W.out.record.proven);
+    assert_int_equal(code_of(run(as_req(right)), NULL), 24);
+    later(3);
+    o = challenged(right, 0, 0);
+    (void)as_got(run(answer(&o, right, HONEST)), &spake_reply);
+}
+
+/* The key that a response of that client is tried with where there is no other. */
+static struct sp_key dummy_of(struct krb_name *client)
+{
+    struct sp_err e = {0};
+    struct sp_span lookup;
+    struct sp_key k;
+
+    assert_true(krb_name_key(client, &W.cf.realm, &W.cm, &lookup, &e));
+    assert_true(kdc_dummy_key(&W.cf, W.k.crypto, 18, lookup, &k, &e));
+    return k;
+}
+
+/* Even who knew the key that stands in for an unknown name's would get nothing: the stand-in's and, where
+ * that has none, the dummy. Nor would who got the name between challenge and response, with no key yet. */
+static void test_spake_stand_in(void **state)
+{
+    struct as_ask a = {"nobody", TGS, .password = "correct horse", .salt_of = "alice"};
+    struct krb_name n = name_of(&W.cm, a.client, NT_PRINCIPAL);
+    struct offer o = challenged(a, 0, 0), later_known;
+    struct sp_key k = dummy_of(&n);
+    struct sp_err e = {0};
+
+    (void)state;
+    assert_int_equal(code_of(run(answer(&o, a, HONEST)), NULL), 24);
+    assert_true(W.out.record.inner_code == 6 && W.out.record.failed && !W.out.record.proven);
+
+    spake_key = &k;
+    account("alice")->key_count = 0; /* she is the stand-in */
+    o = challenged(a, 0, 0);
+    later_known = challenged(a, 0, 0);
+    assert_int_equal(code_of(run(answer(&o, a, HONEST)), NULL), 24);
+    assert_true(W.out.record.inner_code == 6 && W.out.record.failed && !W.out.record.proven);
+    assert_true(krb_name_key(&n, &W.cf.realm, &W.cm, &account("alice")->lookup, &e));
+    assert_int_equal(code_of(run(answer(&later_known, a, HONEST)), NULL), 24);
+    assert_true(W.out.record.inner_code == 24 && W.out.record.failed && !W.out.record.proven);
+    spake_key = NULL;
+}
+
+static void blank(struct sp_span s)
+{
+    if (s.n)
+        memset((uint8_t *)(uintptr_t)s.p, 0, s.n);
+}
+
+/* T034 for both legs: names of every kind, of one length. But for the name, what is random has one length, is
+ * as much and costs as many look-ups. */
+static void test_spake_kinds_look_alike(void **state)
+{
+    static const struct {
+        int64_t expires, password_expires;
+        uint32_t flags;
+        int32_t inner;
+    } row[] = {
+        {0,       0,       0,                 24},
+        {0,       0,       STORE_DISABLED,    24},
+        {0,       0,       STORE_MUST_CHANGE, 24},
+        {NOW - 1, 0,       0,                 24},
+        {0,       NOW - 1, 0,                 24},
+        {0,       0,       0,                 18}, /* throttled, with the right password */
+        {0,       0,       0,                 6 }, /* unknown */
+        {0,       0,       0,                 18}, /* unknown and throttled */
+    };
+    enum { LOCKED = 5, UNKNOWN = 6, COUNT = 8 };
+    static char who[COUNT][5];
+    uint64_t drawn = 0;
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++) {
+        memcpy(who[i], "v34", 3);
+        who[i][3] = (char)('a' + i);
+        if (i < UNKNOWN) {
+            struct store_account *a = add(who[i], STORE_USER, row[i].flags, NULL);
+
+            a->expires_s = row[i].expires;
+            a->password_expires_s = row[i].password_expires;
+        }
+    }
+    for (int32_t group = 0; group < 3; group++) {
+        struct sp_span first[2] = {{0}, {0}};
+
+        for (int i = 0; i < COUNT; i++) {
+            bool locked = i == LOCKED || i == COUNT - 1;
+            struct as_ask a = {who[i], TGS, .password = i == LOCKED ? "correct horse" : "wrong"};
+            struct sp_span req, reply;
+            struct offer o;
+
+            fresh_shared();
+            for (int n = 0; locked && n < 4; n++) {
+                W.env.wall_us++;
+                (void)run(as_req((struct as_ask){who[i], TGS, .password = "wrong"}));
+            }
+            W.env.wall_us = NOW * 1000000 + 123456;
+            W.rng.state = 99;
+            W.found = 0;
+            o = challenged(a, group, 0);
+            assert_int_equal(W.found, 2);
+            assert_int_equal(o.code, group ? 91 : 25);
+            drawn = i == 0 ? W.rng.state : drawn;
+            assert_true(W.rng.state == drawn && drawn != 99);
+            req = answer(&o, a, HONEST);
+            W.rng.state = 99;
+            W.found = 0;
+            reply = run(req);
+            assert_int_equal(code_of(reply, NULL), 24);
+            assert_int_equal(W.found, 2);
+            assert_true(W.rng.state == 99);
+            assert_int_equal(W.out.record.inner_code, row[i].inner);
+            assert_int_equal(W.out.record.failed, !locked);
+            blank(o.spake.challenge.pubkey);
+            blank(o.cookie);
+            if (i == 0) {
+                first[0] = o.reply;
+                first[1] = reply;
+            }
+            assert_int_equal(differing(o.reply, first[0]), i > 0);
+            assert_int_equal(differing(reply, first[1]), 0);
+        }
+    }
+}
+
+static const struct kdc_source *closer(void *door)
+{
+    static struct kdc_source s = {
+        .id = {1, 7},
+          .loopback = true, .text = "uid 7"
+    };
+
+    ++*(int *)door;
+    return &s;
+}
+
+/* T056: so many challenges a source, then a hint; who asks on is told to come back. */
+static void test_spake_flood(void **state)
+{
+    struct krb_pa support = {PA_SPAKE, support_of(1, 0)};
+    struct sp_span plain = as_req((struct as_ask){"alice", TGS}), asking = as_req_with(&right, &support, 1);
+    struct kdc_request q = {.bytes = plain, .door = KDC_TCP, .source = W.from, .look_closer = closer};
+    int given = 0, looks = 0;
+    size_t mark = W.cm.used;
+    struct offer o = {0};
+
+    (void)state;
+    for (int i = 0; i < KDC_CHALLENGES + 10; i++) {
+        W.cm.used = mark;
+        read_offer(run(plain), &o);
+        given += o.cookie.n != 0;
+        o = (struct offer){0};
+    }
+    assert_int_equal(given, KDC_CHALLENGES);
+    assert_int_equal(code_of(run(asking), NULL), KDC_ERR_SVC_UNAVAILABLE);
+    assert_false(W.out.record.failed);
+    W.from = source(2); /* nobody else is hurt */
+    assert_true(challenged(right, 0, 0).cookie.n != 0);
+    W.from = source(1);
+    assert_int_equal(code_of(run(as_req(right)), NULL), 0); /* nor other proofs */
+    q.source = W.from; /* where the door can tell users apart, each has a share */
+    q.door_data = &looks;
+    sp_arena_init(&W.mem, mem_block, sizeof mem_block);
+    kdc_step(&W.k, W.env, &q, &W.mem, &W.out);
+    read_offer(W.out.reply, &o);
+    assert_true(o.cookie.n != 0 && looks == 1);
+    later(KDC_CHALLENGES_S);
+    assert_true(challenged(right, 0, 0).cookie.n != 0);
+    assert_int_equal(code_of(run(asking), NULL), 91);
+    fresh_shared();
+    W.from.loopback = true;
+    for (int i = 0; i < KDC_CHALLENGES * KDC_GUESS_NEAR; i++)
+        assert_true(kdc_spend_challenge(W.k.shared, W.env, &W.from));
+    assert_false(kdc_spend_challenge(W.k.shared, W.env, &W.from));
+}
+
+/* T027 for both legs: too little memory is an error 60, costs nothing, and the same bytes work afterwards. */
+static void test_spake_capacities(void **state)
+{
+    struct krb_pa support = {PA_SPAKE, support_of(2, 0)};
+    size_t mark;
+
+    (void)state;
+    for (int leg = 0; leg < 2; leg++) {
+        struct offer o = challenged(right, 0, 0);
+        struct sp_span req = leg ? answer(&o, right, HONEST) : as_req_with(&right, &support, 1);
+        int32_t want = leg ? 0 : 91, code = -1;
+
+        mark = W.cm.used;
+        for (size_t n = 0; code != want; n += 64) {
+            assert_true(n < 65536);
+            W.cm.used = mark;
+            W.capacity = n;
+            fresh_shared();
+            code = code_of(run(req), NULL);
+            if (code != want)
+                assert_int_equal(code, 60);
+            W.capacity = sizeof mem_block;
+            if (code != want) {
+                assert_int_equal(code_of(run(req), NULL), want);
+                assert_false(was_counted());
+            }
+        }
+    }
+}
+
 /* ---- little memory (T027) ---- */
 
 static void test_capacities(void **state)
@@ -3167,6 +3970,19 @@ int main(void)
         T(test_guess_longest_wait),
         T(test_guess_together),
         T(test_dead_holder),
+        T(test_spake_login),
+        T(test_spake_protects),
+        T(test_spake_refusals),
+        T(test_spake_flipped_cookies),
+        T(test_spake_offers),
+        T(test_spake_doors),
+        T(test_spake_clocks),
+        T(test_spake_retransmission),
+        T(test_spake_guesses),
+        T(test_spake_stand_in),
+        T(test_spake_kinds_look_alike),
+        T(test_spake_flood),
+        T(test_spake_capacities),
         T(test_capacities),
         T(test_capacities_of_all),
         T(test_change),

@@ -347,7 +347,10 @@ static void close_world(void)
 
 /* ---- one sample ---- */
 
-enum leg { FIRST, SECOND }; /* without a proof, and with one that is wrong */
+/* Without a proof, and with one that is wrong: by timestamp, and by SPAKE, where the first answer is a
+ * challenge.
+ */
+enum leg { FIRST, SECOND, CHALLENGE, RESPONSE, LEGS };
 
 struct arm {
     enum kind kind;
@@ -377,12 +380,38 @@ static struct sp_span wrong_proof(int32_t etype)
     return out;
 }
 
+/* A response to the challenge that came last: its value is a point, but nobody has the key. */
+static void wrong_response(int32_t etype, struct krb_pa pa[2])
+{
+    struct krb_error m;
+    struct krb_padata list;
+    struct krb_pa_spake challenge, s = {.has = KRB_BIT(2)};
+    const struct krb_pa *spake, *cookie;
+    struct sp_err e = {0};
+    uint8_t junk[128];
+
+    if (!krb_get(KRB_ERROR, sp_dup(&W.client, W.out.reply, &e), KRB_STRICT, &W.client, &m, &e) ||
+        !krb_get(KRB_PADATA, m.data, KRB_STRICT, &W.client, &list, &e) ||
+        !(spake = kdc_find_pa(&list, PA_SPAKE)) || !(cookie = kdc_find_pa(&list, PA_FX_COOKIE)) ||
+        !krb_get(KRB_PA_SPAKE, spake->value, KRB_STRICT, &W.client, &challenge, &e))
+        die("no challenge", &e);
+    s.response.pubkey = challenge.challenge.pubkey;
+    s.response.factor = (struct krb_enc){.etype = etype, .cipher = sp_span(junk, crypto_cipher_n(etype, 7))};
+    sp_rng_fill(&W.rng.rng, junk, sizeof junk);
+    pa[0].type = PA_SPAKE;
+    pa[1] = *cookie;
+    if (!krb_make(KRB_PA_SPAKE, &s, &W.client, &pa[0].value, &e))
+        die("response", &e);
+}
+
 static struct sp_span request(const struct trial *t, enum kind kind, uint32_t i)
 {
     const struct shape *s = &shapes[kind];
     struct sp_span tgs[2] = {SP_LIT("krbtgt"), SP_LIT(REALM)}, out;
     int32_t etypes[1] = {t->etype};
-    struct krb_pa pa = {PA_ENC_TIMESTAMP, {0}};
+    struct krb_pa pa[2] = {
+        {PA_ENC_TIMESTAMP, {0}}
+    };
     struct krb_kdc_req m = {0};
     struct sp_err e = {0};
 
@@ -394,9 +423,12 @@ static struct sp_span request(const struct trial *t, enum kind kind, uint32_t i)
     m.body.till = NOW + 86400;
     m.body.nonce = ++W.nonce;
     m.body.etypes = (struct krb_i32s){etypes, 1};
-    if (t->leg == SECOND) {
-        pa.value = wrong_proof(t->etype);
-        m.padata = (struct krb_padata){&pa, 1};
+    if (t->leg == SECOND)
+        pa[0].value = wrong_proof(t->etype);
+    else if (t->leg == RESPONSE)
+        wrong_response(t->etype, pa);
+    if (t->leg == SECOND || t->leg == RESPONSE) {
+        m.padata = (struct krb_padata){pa, t->leg == SECOND ? 1 : 2};
         m.has = KRB_BIT(3);
     }
     if (!krb_make(KRB_AS_REQ, &m, &W.client, &out, &e))
@@ -431,16 +463,50 @@ static double ask(struct sp_span bytes, uint64_t source)
     return now_ns() - began;
 }
 
+/* A response needs a challenge before. */
+static struct sp_span request_after(const struct trial *t, struct arm a, uint32_t i, uint64_t source)
+{
+    struct trial before = *t;
+    struct sp_span out;
+
+    before.leg = CHALLENGE;
+    if (t->leg == RESPONSE)
+        (void)ask(request(&before, a.kind, i), source);
+    out = request(t, a.kind, i);
+    sp_arena_reset(&W.mem);
+    return out;
+}
+
 /* Both arms of a throttling trial see the same failures before, and both sources have tried; but only one of
  * them so often that it has to wait. */
 static void fail_before(const struct trial *t, struct arm a, uint32_t i, uint64_t source)
 {
     W.env.mono_us += INT64_C(1000000) * (KDC_GUESS_WAIT_MAX_S + KDC_GUESS_WINDOW_S + 1);
     for (int n = TRIES; n > 0; n--) {
-        (void)ask(request(t, a.kind, i), a.throttled || n == 1 ? source : source + 1);
+        uint64_t from = a.throttled || n == 1 ? source : source + 1;
+
+        (void)ask(request_after(t, a, i, from), from);
         sp_arena_reset(&W.mem);
         lmdb_settle(W.store);
     }
+}
+
+static void blank(struct sp_span s)
+{
+    memset((uint8_t *)(uintptr_t)s.p, 's', s.n);
+}
+
+/* What is random: the challenge's value and the cookie. */
+static void blank_challenge(const struct krb_padata *list)
+{
+    const struct krb_pa *spake = kdc_find_pa(list, PA_SPAKE), *cookie = kdc_find_pa(list, PA_FX_COOKIE);
+    struct krb_pa_spake m;
+    struct sp_err e = {0};
+
+    if (!spake || !cookie || !krb_get(KRB_PA_SPAKE, spake->value, KRB_STRICT, &W.client, &m, &e))
+        die("no challenge", &e);
+    blank(m.challenge.pubkey);
+    blank(cookie->value);
 }
 
 static struct sp_span *salt_of(struct sp_span reply, int32_t *code)
@@ -460,10 +526,12 @@ static struct sp_span *salt_of(struct sp_span reply, int32_t *code)
         !(pa = kdc_find_pa(&list, PA_ETYPE_INFO2)) ||
         !krb_get(KRB_INFOS2, pa->value, KRB_STRICT, &W.client, &infos, &e) || infos.count != 1)
         die("the reply tells no salt", &e);
+    if (W.cf.spake)
+        blank_challenge(&list);
     return &infos.v[0].salt;
 }
 
-/* The bytes of the reply, but for the salt. */
+/* The bytes of the reply, but for the salt and what is random. */
 static size_t reply_of(const struct trial *t, uint8_t *out, size_t cap)
 {
     struct sp_span r = W.out.reply, *salt;
@@ -474,7 +542,8 @@ static size_t reply_of(const struct trial *t, uint8_t *out, size_t cap)
     memcpy(out, r.p, r.n);
     sp_arena_reset(&W.client);
     salt = salt_of(sp_span(out, r.n), &code);
-    if (code != (t->leg == FIRST ? KDC_ERR_PREAUTH_REQUIRED : KDC_ERR_PREAUTH_FAILED)) {
+    if (code !=
+        (t->leg == FIRST || t->leg == CHALLENGE ? KDC_ERR_PREAUTH_REQUIRED : KDC_ERR_PREAUTH_FAILED)) {
         fprintf(stderr, "timing: code %d: %s\n", code, W.out.record.text);
         exit(2);
     }
@@ -491,10 +560,11 @@ static double sample(const struct trial *t, struct arm a, uint32_t i, uint8_t *r
 
     W.k.accounts = t->leaks ? &W.leaky.port : lmdb_lookup(W.store);
     W.cf.guess_limits = t->limits;
+    W.cf.spake = t->leg >= CHALLENGE;
     W.leaky.nobody = !shapes[a.kind].letter;
     if (t->limits)
         fail_before(t, a, i, source);
-    bytes = request(t, a.kind, i);
+    bytes = request_after(t, a, i, source);
     took = ask(bytes, source);
     if (t->limits && (W.out.record.failed == a.throttled))
         die("the budget is not as the trial wants it", NULL);
@@ -646,7 +716,7 @@ static bool measure(const struct trial *t, const struct pair *pairs, uint32_t co
     r.pairs = pairs;
     r.pair_count = count;
     r.rounds = samples / ROUND;
-    for (uint32_t i = 0; i < 2 * FEW; i++) /* keys are kept from their second use on */
+    for (uint32_t i = 0; i < 2 * FEW && !SLOWED; i++) /* keys are kept from their second use on */
         take_turns(&r, 0, i);
     for (uint32_t i = 0; i < r.rounds * ROUND && ok; i++) {
         take_turns(&r, i % ROUND, FEW + i);
@@ -717,18 +787,28 @@ static bool run_all(enum kdc_salt salt, uint32_t samples)
     printf("%s salts, %u samples each\n", salt == KDC_SALT_RANDOM ? "random" : "default", samples);
     open_world(salt);
     for (int i = 0; i < 2; i++)
-        for (enum leg leg = FIRST; leg <= SECOND; leg++) {
+        for (enum leg leg = FIRST; leg < LEGS; leg++) {
+            static const char *const label[LEGS][2] = {
+                [FIRST] = {"no proof, kept keys",       "no proof, many names"      },
+                [SECOND] = {"wrong proof, kept keys",    "wrong proof, many names"   },
+                [CHALLENGE] = {"challenge, kept keys",      "challenge, many names"     },
+                [RESPONSE] = {"wrong response, kept keys", "wrong response, many names"},
+            };
             struct trial t = {.leg = leg, .etype = etypes[i], .names = FEW};
 
-            t.label = leg == FIRST ? "no proof, kept keys" : "wrong proof, kept keys";
+            t.label = label[leg][0];
             ok &= compare_each(&t, states, count, samples);
-            t.label = leg == FIRST ? "no proof, many names" : "wrong proof, many names";
+            t.label = label[leg][1];
             t.names = NAMES;
             ok &= compare(&t, states, count, samples);
+            if (leg >= CHALLENGE) /* the look-up is lost in the group arithmetic */
+                continue;
             t = (struct trial){"control: misses are free", leg, etypes[i], FEW, 0, false, true, BYSTANDERS};
             ok &= compare(&t, control, 1, samples);
         }
     ok &= compare_each(&(struct trial){"budget", SECOND, 18, FEW, 0, true, false, 0}, budgets, 3, samples);
+    ok &= compare_each(&(struct trial){"budget, SPAKE", RESPONSE, 18, FEW, 0, true, false, 0}, budgets, 3,
+                       samples);
     close_world();
     return ok;
 }

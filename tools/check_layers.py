@@ -21,26 +21,30 @@ ROOMS = {
     'kdc': 'base bytes crypto krb store',
     'client': 'base bytes crypto krb',
     'gss': 'base bytes crypto krb client',
+    'lib': 'base bytes crypto krb store kdc client gss',
     'courier': 'base bytes krb',
     'net': 'base bytes',
+    'host': 'base bytes crypto krb client gss courier net',
     'admin': 'base bytes crypto crypto/openssl krb store store/lmdb kdc net',
-    'plugin': 'base bytes crypto krb gss client net',
-    'daemon': 'base bytes crypto crypto/openssl krb store store/lmdb ntlm smb kdc client gss courier net admin',
-    'cli': 'base bytes crypto crypto/openssl krb store store/lmdb ntlm smb kdc client gss courier net admin',
+    'plugin': 'base bytes crypto krb gss client courier net host',
+    'daemon': 'base bytes crypto crypto/openssl krb store store/lmdb ntlm smb kdc client gss courier net host admin',
+    'cli': 'base bytes crypto crypto/openssl krb store store/lmdb ntlm smb kdc client gss courier net host admin',
 }
-ENGINES = {'base', 'bytes', 'crypto', 'krb', 'store', 'ntlm', 'smb', 'kdc', 'client', 'gss', 'courier'}
+ENGINES = {'base', 'bytes', 'crypto', 'krb', 'store', 'ntlm', 'smb', 'kdc', 'client', 'gss', 'courier', 'lib'}
 
 # Engines never wait, never allocate, never read a clock: these headers cannot do any of that.
 PURE = set('stddef.h stdint.h stdbool.h stdarg.h stdalign.h stdatomic.h stdnoreturn.h limits.h inttypes.h '
            'string.h strings.h assert.h'.split())
-PURE_IN = {'base': PURE | {'stdio.h', 'stdlib.h'}}      # vsnprintf for error texts, abort for assertions
+PURE_IN = {'base': PURE | {'stdio.h', 'stdlib.h'},      # vsnprintf for error texts, abort for assertions
+           'lib': PURE | {'stdlib.h'}}                  # malloc, where the caller gives no allocator
 
 # A dependency stays behind the port of its room.
 BEHIND = [
-    (re.compile(r'openssl/'), {'crypto/openssl', 'net'}),
+    (re.compile(r'openssl/'), {'crypto/openssl', 'net', 'host'}),
+    (re.compile(r'sodium'), {'crypto/openssl'}),
     (re.compile(r'lmdb\.h'), {'store/lmdb'}),
     (re.compile(r'event2?/|event2?\.h'), {'net', 'admin', 'daemon', 'cli'}),
-    (re.compile(r'ini\.h|cjson/|seccomp\.h'), {'net', 'admin', 'daemon', 'cli'}),
+    (re.compile(r'ini\.h|cjson/|seccomp\.h'), {'net', 'host', 'admin', 'daemon', 'cli'}),
     (re.compile(r'krb5|gssapi|profile\.h'), {'plugin'}),
 ]
 INCLUDE = re.compile(r'\s*#\s*include\s*(["<])([^">]+)[">]')

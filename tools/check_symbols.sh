@@ -7,7 +7,7 @@ export LC_ALL=C
 
 build=${1:?build directory}
 shift
-rooms=${*:-base bytes crypto krb store kdc}
+rooms=${*:-base bytes crypto krb store kdc client gss lib}
 
 # The port of crypto is fulfilled by a backend; the null one has the port's surface and nothing else.
 declare -A closure=(
@@ -17,13 +17,17 @@ declare -A closure=(
     [krb]="krb crypto crypto-null bytes base"
     [store]="store crypto crypto-null bytes base"
     [kdc]="kdc krb store crypto crypto-null bytes base"
+    [client]="client krb crypto crypto-null bytes base"
+    [gss]="gss client krb crypto crypto-null bytes base"
+    [lib]="lib gss client kdc krb store crypto crypto-null bytes base"
 )
 libc="memcpy memmove memset memcmp memchr memrchr memmem strlen strnlen strcmp strncmp strchr strrchr
 strcasecmp strncasecmp bcmp explicit_bzero vsnprintf
 __memcpy_chk __memmove_chk __memset_chk __explicit_bzero_chk __vsnprintf_chk
 __stack_chk_fail __assert_fail abort _GLOBAL_OFFSET_TABLE_"
 # Formatting belongs to base; others call it there.
-declare -A more=([base]="snprintf __snprintf_chk fprintf __fprintf_chk fputs fputc fwrite stderr")
+declare -A more=([base]="snprintf __snprintf_chk fprintf __fprintf_chk fputs fputc fwrite stderr"
+    [lib]="malloc free") # where the caller gives no allocator
 
 archive() { find "$build" -name "libsp-$1.a" -print -quit; }
 
@@ -60,5 +64,31 @@ for room in $rooms; do
         bad=1
     fi
 done
+# What programs load: gssi_* and the one name that libgssapi asks for; nothing but libc needed. Its engine: one table.
+exports() { nm -D --defined-only "$1" | awk 'NF == 3 { print $3 }' | grep -Ev '^(__asan_|__odr_asan|__ubsan_|__sanitizer_|__sancov_|__gcov_|___asan)' || true; }
+plugin=$build/src/plugin/mech_sallyport.so
+if [ -e "$plugin" ]; then
+    strange=$(exports "$plugin" | grep -Ev '^(gssi_[a-z_]+|gss_mech_interposer)$' || true)
+    strange+=$(exports "${plugin%/*}/sallyport_mech_engine.so" | grep -vx sallyport_mech_table || true)
+    if [ -n "$strange" ]; then
+        sed "s|^|$plugin: exported and not allowed: |" <<<"$strange"
+        bad=1
+    fi
+    needed=$(readelf -d "$plugin" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -Ev '^(libc\.so|ld-linux|lib(a|ub)san)' || true)
+    if [ -n "$needed" ]; then
+        sed "s|^|$plugin: needs more than libc: |" <<<"$needed"
+        bad=1
+    fi
+fi
+# The public library: its own names, all of one version, and of libraries the two that crypto stands on.
+library=$build/src/lib/libsallyport.so.0
+if [ -e "$library" ]; then
+    strange=$(nm -D --defined-only "$library" | awk '{ print $NF }' | grep -Ev '^(sallyport_[a-z_]+@@)?SALLYPORT_0\.1$' || true)
+    strange+=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -Ev '^(libc\.so|libcrypto\.so|libsodium\.so|ld-linux|lib(a|ub)san)' || true)
+    if [ -n "$strange" ]; then
+        sed "s|^|$library: exported or needed, and not allowed: |" <<<"$strange"
+        bad=1
+    fi
+fi
 [ $bad = 0 ] && echo "symbols: $seen engine archives stand on their own rooms and libc's harmless part"
 exit $bad

@@ -90,7 +90,7 @@ class Symbols(Tree):
         subprocess.run(['ar', 'rc', lib, obj], check=True)
 
     def build(self, **bodies):
-        for room in ('base', 'bytes', 'crypto', 'krb', 'store', 'kdc'):
+        for room in ('base', 'bytes', 'crypto', 'krb', 'store', 'kdc', 'client', 'gss', 'lib'):
             self.archive(room, bodies.get(room, SHELL_ROOM.format(room, 0)))
         return run(TOOLS / 'check_symbols.sh', self.top)
 

@@ -3,11 +3,12 @@
 # tests/interop/test_cli.py compares it with `sallyport help --json`.
 
 declare -gA _sallyport_below=(
-    [sallyport]="init account service status config client-config backup krbtgt version help"
+    [sallyport]="init account service status config client-config backup krbtgt login gss doctor version help"
     ["sallyport account"]="add passwd show list disable enable unlock delete keys alias export import"
     ["sallyport service"]="add keytab rotate list delete"
     ["sallyport config"]="check show"
     ["sallyport krbtgt"]="rotate"
+    ["sallyport gss"]="serve connect"
 )
 
 declare -gA _sallyport_options=(
@@ -25,6 +26,9 @@ declare -gA _sallyport_options=(
     ["sallyport krbtgt rotate"]="--revoke"
     ["sallyport status"]="--require-daemon"
     ["sallyport client-config"]="--for --kdc --kpasswd"
+    ["sallyport login"]="--password-stdin --keytab --via --kdc --service --allow-timestamp --old-mit --ca --cache --force --lifetime --trace"
+    ["sallyport gss serve"]="--keytab --listen --bindings --old-mit --trace"
+    ["sallyport gss connect"]="--password-stdin --service --mech --user --keytab --cache --kdc --flags --bindings --by-as --allow-timestamp --old-mit --message --trace"
 )
 
 _sallyport_path() {
@@ -47,9 +51,10 @@ _sallyport() {
     COMPREPLY=()
     case $prev in
     --root) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
-    --out) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+    --out | --keytab | --ca) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     --owner) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
     --for) mapfile -t COMPREPLY < <(compgen -W "mit heimdal java" -- "$cur"); return ;;
+    --mech) mapfile -t COMPREPLY < <(compgen -W "krb5 iakerb spnego" -- "$cur"); return ;;
     --salt) mapfile -t COMPREPLY < <(compgen -W "default random" -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then

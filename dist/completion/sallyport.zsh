@@ -15,6 +15,9 @@ _sallyport_words() {
         'client-config:what a client'\''s krb5.conf needs'
         'backup:a consistent copy of the store'
         'krbtgt:the realm'\''s own keys'
+        'login:get a ticket into your credential cache'
+        'gss:security contexts, by hand'
+        'doctor:which GSS mechanisms programs get here, and what stands in the way of ours'
         'version:which version this is'
         'help:what a command does'
     ) ;;
@@ -45,6 +48,10 @@ _sallyport_words() {
     ) ;;
     'krbtgt') reply=(
         'rotate:new keys for the realm'\''s tickets; the previous ones still open tickets'
+    ) ;;
+    'gss') reply=(
+        'serve:accept security contexts over TCP, and echo what comes through them'
+        'connect:establish a security context with '\''gss serve'\'' and have one message echoed'
     ) ;;
     *) reply=() ;;
     esac
@@ -112,6 +119,43 @@ _sallyport_options() {
         '--for[mit (default), heimdal or java]:KIND:(mit heimdal java)'
         '*--kdc[where clients reach the KDC; default\: where it listens; may be repeated]:ADDR\[\:PORT\]: '
         '*--kpasswd[where clients change passwords; default\: where it listens; may be repeated]:ADDR\[\:PORT\]: '
+    ) ;;
+    'login') reply=(
+        '--password-stdin[the password is one line of standard input]'
+        '--keytab[keys of the account instead of its password]:FILE:_files'
+        '--via[through a service\: http\://host\[\:port\]/path or https\://]:URL:_urls'
+        '--kdc[straight to this KDC, over TCP]:HOST\[\:PORT\]:_hosts'
+        '--service[a ticket for this service instead of a TGT]:TYPE/HOST: '
+        '--allow-timestamp[with --via\: that server may be shown what a password can be guessed on]'
+        '--old-mit[with --via\: speak the dialect of MIT 1.9 to 1.21]'
+        '--ca[certificates to trust with https, instead of the system'\''s]:FILE:_files'
+        '--cache[the credential cache; default\: KRB5CCNAME, then krb5.conf]:NAME: '
+        '--force[overwrite the cache of another principal]'
+        '--lifetime[how long the ticket shall live\: 15m, 10h]:TIME: '
+        '--trace[every token, decoded, on standard error]'
+    ) ;;
+    'gss serve') reply=(
+        '--keytab[the keys of the service]:FILE:_files'
+        '--listen[default\: 127.0.0.1 and a free port, which is told on standard error]:ADDR\:PORT: '
+        '--bindings[channel bindings that clients must have, too]:TEXT: '
+        '--old-mit[take the dialect of MIT 1.9 to 1.21]'
+        '--trace[every token, decoded, on standard error]'
+    ) ;;
+    'gss connect') reply=(
+        '--password-stdin[the password is one line of standard input]'
+        '--service[the service'\''s name]:TYPE/HOST: '
+        '--mech[krb5, iakerb or spnego (default)]:MECH:(krb5 iakerb spnego)'
+        '--user[with a password or keys; default\: what the credential cache holds]:USER\[@REALM\]: '
+        '--keytab[keys of the user instead of a password]:FILE:_files'
+        '--cache[the credential cache; default\: KRB5CCNAME, then krb5.conf]:NAME: '
+        '--kdc[with krb5\: where tickets come from; default\: the local daemon]:HOST\[\:PORT\]:_hosts'
+        '--flags[mutual,replay,sequence,conf,integ (default), dce, identify]:LIST: '
+        '--bindings[channel bindings]:TEXT: '
+        '--by-as[ask for the service'\''s ticket in the first exchange]'
+        '--allow-timestamp[that server may be shown what a password can be guessed on]'
+        '--old-mit[speak the dialect of MIT 1.9 to 1.21]'
+        '--message[what is to be echoed; default\: hello]:TEXT: '
+        '--trace[every token, decoded, on standard error]'
     ) ;;
     *) reply=() ;;
     esac

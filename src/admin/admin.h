@@ -54,6 +54,16 @@ struct admin_config {
     uint32_t password_min;       /* [policy] min-length */
     char common_passwords[4096]; /* [policy] common-passwords = FILE, besides the built-in list */
     int64_t password_max_age_s;  /* [policy] max-age, 0: never */
+    bool courier_listen;         /* [courier] listen */
+    uint32_t courier_attest[32]; /* [courier] attest: uids whose word on a client's address counts */
+    uint32_t courier_attest_count;
+    uint32_t courier_max;        /* [courier] max-connections */
+    char iakerb_old_mit[16];     /* [iakerb] old-mit = off | accept */
+    char iakerb_finished[16];    /* [iakerb] finished = required | optional */
+    char iakerb_realms[16][256]; /* [iakerb] realms: beside the local one */
+    uint32_t iakerb_realm_count;
+    char client_timestamp[1024]; /* [client] allow-timestamp; host/pins.c reads it in commands and plugins */
+    char client_old_mit[1024];   /* [client] old-mit; the same */
 };
 SP_MUST bool admin_read_config(const struct admin_paths *p, struct admin_config *out, struct sp_err *e);
 /* Every key with its value and where it comes from (file:line or "default"), as

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ini.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -26,6 +27,8 @@ enum type {
     ALIASES,
     ENCTYPES,
     ITERATIONS, /* at: the encryption type */
+    UIDS,       /* [courier] attest */
+    REALMS,     /* [iakerb] realms */
     RESERVED,   /* words: why it cannot be set */
 };
 
@@ -41,40 +44,50 @@ struct row {
 #define YEAR (366 * 86400)
 
 static const struct row rows[] = {
-    {"realm",  "aliases",           ALIASES,     0,                          0,   0,                   NULL                                            },
-    {"realm",  "name",              RESERVED,    0,                          0,   0,                   "the realm is fixed by `sallyport init --realm`"},
-    {"kdc",    "lifetimes",         CHOICE,      0,                          0,   0,                   "standard|windows-like"                         }, /* applied before all others: see apply */
-    {"kdc",    "listen",            LISTEN,      C(listen),                  0,   88,                  NULL                                            },
-    {"kdc",    "listen-kpasswd",    LISTEN,      C(listen_kpasswd),          0,   464,                 NULL                                            },
-    {"kdc",    "enctypes",          ENCTYPES,    0,                          0,   0,                   NULL                                            },
-    {"kdc",    "tgt-life",          SECONDS32,   C(kdc.tgt_life_s),          60,  YEAR,                NULL                                            },
-    {"kdc",    "service-life",      SECONDS32,   C(kdc.service_life_s),      60,  YEAR,                NULL                                            },
-    {"kdc",    "file-service-life", SECONDS32,   C(kdc.file_service_life_s), 60,  YEAR,                NULL                                            },
-    {"kdc",    "renew-life",        SECONDS32,   C(kdc.renew_life_s),        0,   YEAR,                NULL                                            },
-    {"kdc",    "forwardable",       SWITCH,      C(kdc.forwardable),         0,   0,                   NULL                                            },
-    {"kdc",    "skew",              SECONDS32,   C(kdc.skew_s),              1,   3600,                NULL                                            },
-    {"kdc",    "salt",              CHOICE,      C(kdc.salt),                0,   0,                   "default|random"                                },
-    {"kdc",    "guess-limits",      SWITCH,      C(kdc.guess_limits),        0,   0,                   NULL                                            },
-    {"kdc",    "reveal-unknown",    SWITCH,      C(kdc.reveal_unknown),      0,   0,                   NULL                                            },
-    {"kdc",    "reveal-disabled",   SWITCH,      C(kdc.reveal_disabled),     0,   0,                   NULL                                            },
-    {"kdc",    "udp-reply-max",     COUNT,       C(udp_reply_max),           512, 65507,               NULL                                            },
-    {"kdc",    "tcp-idle",          SECONDS_U32, C(tcp_idle_s),              1,   3600,                NULL                                            },
-    {"kdc",    "tcp-max",           COUNT,       C(tcp_max),                 1,   1000000,             NULL                                            },
-    {"kdc",    "tcp-per-source",    COUNT,       C(tcp_per_source),          1,   1000000,             NULL                                            },
-    {"policy", "min-length",        COUNT,       C(password_min),            1,   255,                 NULL                                            },
-    {"policy", "max-age",           SECONDS64,   C(password_max_age_s),      0,   (int64_t)100 * YEAR, NULL                                            },
-    {"policy", "common-passwords",  TEXT,        C(common_passwords),        0,   4096,                NULL                                            },
-    {"keys",   "krbtgt-rotate",     SECONDS64,   C(krbtgt_rotate_s),         0,   (int64_t)10 * YEAR,  NULL                                            },
-    {"keys",   "iterations-17",     ITERATIONS,  17,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"keys",   "iterations-18",     ITERATIONS,  18,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"keys",   "iterations-19",     ITERATIONS,  19,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"keys",   "iterations-20",     ITERATIONS,  20,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"daemon", "workers",           COUNT,       C(workers),                 0,   256,                 NULL                                            },
-    {"daemon", "user",              TEXT,        C(user),                    0,   64,                  NULL                                            },
-    {"log",    "target",            WORD,        C(log_target),              0,   0,                   "file|journal|stderr"                           },
-    {"log",    "flood",             COUNT,       C(log_flood),               1,   1000000,             NULL                                            },
-    {"relay",  NULL,                RESERVED,    0,                          0,   0,                   "the relay is not in this version"              },
-    {"iakerb", NULL,                RESERVED,    0,                          0,   0,                   "IAKERB is not in this version"                 },
+    {"realm",   "aliases",           ALIASES,     0,                          0,   0,                   NULL                                            },
+    {"realm",   "name",              RESERVED,    0,                          0,   0,                   "the realm is fixed by `sallyport init --realm`"},
+    {"kdc",     "lifetimes",         CHOICE,      0,                          0,   0,                   "standard|windows-like"                         }, /* applied before all others: see apply */
+    {"kdc",     "listen",            LISTEN,      C(listen),                  0,   88,                  NULL                                            },
+    {"kdc",     "listen-kpasswd",    LISTEN,      C(listen_kpasswd),          0,   464,                 NULL                                            },
+    {"kdc",     "enctypes",          ENCTYPES,    0,                          0,   0,                   NULL                                            },
+    {"kdc",     "tgt-life",          SECONDS32,   C(kdc.tgt_life_s),          60,  YEAR,                NULL                                            },
+    {"kdc",     "service-life",      SECONDS32,   C(kdc.service_life_s),      60,  YEAR,                NULL                                            },
+    {"kdc",     "file-service-life", SECONDS32,   C(kdc.file_service_life_s), 60,  YEAR,                NULL                                            },
+    {"kdc",     "renew-life",        SECONDS32,   C(kdc.renew_life_s),        0,   YEAR,                NULL                                            },
+    {"kdc",     "forwardable",       SWITCH,      C(kdc.forwardable),         0,   0,                   NULL                                            },
+    {"kdc",     "skew",              SECONDS32,   C(kdc.skew_s),              1,   3600,                NULL                                            },
+    {"kdc",     "salt",              CHOICE,      C(kdc.salt),                0,   0,                   "default|random"                                },
+    {"kdc",     "spake",             SWITCH,      C(kdc.spake),               0,   0,                   NULL                                            },
+    {"kdc",     "spake-challenge",   CHOICE,      C(kdc.challenge),           0,   0,                   "always|on-support"                             },
+    {"kdc",     "timestamp",         SWITCH,      C(kdc.timestamp),           0,   0,                   NULL                                            },
+    {"kdc",     "guess-limits",      SWITCH,      C(kdc.guess_limits),        0,   0,                   NULL                                            },
+    {"kdc",     "reveal-unknown",    SWITCH,      C(kdc.reveal_unknown),      0,   0,                   NULL                                            },
+    {"kdc",     "reveal-disabled",   SWITCH,      C(kdc.reveal_disabled),     0,   0,                   NULL                                            },
+    {"kdc",     "udp-reply-max",     COUNT,       C(udp_reply_max),           512, 65507,               NULL                                            },
+    {"kdc",     "tcp-idle",          SECONDS_U32, C(tcp_idle_s),              1,   3600,                NULL                                            },
+    {"kdc",     "tcp-max",           COUNT,       C(tcp_max),                 1,   1000000,             NULL                                            },
+    {"kdc",     "tcp-per-source",    COUNT,       C(tcp_per_source),          1,   1000000,             NULL                                            },
+    {"policy",  "min-length",        COUNT,       C(password_min),            1,   255,                 NULL                                            },
+    {"policy",  "max-age",           SECONDS64,   C(password_max_age_s),      0,   (int64_t)100 * YEAR, NULL                                            },
+    {"policy",  "common-passwords",  TEXT,        C(common_passwords),        0,   4096,                NULL                                            },
+    {"keys",    "krbtgt-rotate",     SECONDS64,   C(krbtgt_rotate_s),         0,   (int64_t)10 * YEAR,  NULL                                            },
+    {"keys",    "iterations-17",     ITERATIONS,  17,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"keys",    "iterations-18",     ITERATIONS,  18,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"keys",    "iterations-19",     ITERATIONS,  19,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"keys",    "iterations-20",     ITERATIONS,  20,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"daemon",  "workers",           COUNT,       C(workers),                 0,   256,                 NULL                                            },
+    {"daemon",  "user",              TEXT,        C(user),                    0,   64,                  NULL                                            },
+    {"log",     "target",            WORD,        C(log_target),              0,   0,                   "file|journal|stderr"                           },
+    {"log",     "flood",             COUNT,       C(log_flood),               1,   1000000,             NULL                                            },
+    {"relay",   NULL,                RESERVED,    0,                          0,   0,                   "the relay is not in this version"              },
+    {"courier", "listen",            SWITCH,      C(courier_listen),          0,   0,                   NULL                                            },
+    {"courier", "attest",            UIDS,        0,                          0,   0,                   NULL                                            },
+    {"courier", "max-connections",   COUNT,       C(courier_max),             1,   65536,               NULL                                            },
+    {"iakerb",  "old-mit",           WORD,        C(iakerb_old_mit),          0,   0,                   "off|accept"                                    },
+    {"iakerb",  "finished",          WORD,        C(iakerb_finished),         0,   0,                   "required|optional"                             },
+    {"iakerb",  "realms",            REALMS,      0,                          0,   0,                   NULL                                            },
+    {"client",  "allow-timestamp",   TEXT,        C(client_timestamp),        0,   1024,                NULL                                            },
+    {"client",  "old-mit",           TEXT,        C(client_old_mit),          0,   1024,                NULL                                            },
 };
 enum { ROWS = sizeof rows / sizeof rows[0], PROFILE_ROW = 2, VALUE_MAX = 4096 };
 
@@ -241,6 +254,51 @@ static bool get_aliases(struct admin_config *c, const char *s, struct why w)
     return true;
 }
 
+static bool get_realms(struct admin_config *c, const char *s, struct why w)
+{
+    char copy[VALUE_MAX], *at = copy, *word;
+
+    snprintf(copy, sizeof copy, "%s", s);
+    for (c->iakerb_realm_count = 0; (word = next_word(&at)); c->iakerb_realm_count++) {
+        if (c->iakerb_realm_count == sizeof c->iakerb_realms / sizeof c->iakerb_realms[0])
+            return wrong(w, "more than %zu realms", sizeof c->iakerb_realms / sizeof c->iakerb_realms[0]);
+        if (strpbrk(word, "/@:") || !get_text(c->iakerb_realms[c->iakerb_realm_count], 256, word, w))
+            return wrong(w, "\"%.40s\" cannot be the name of a realm", word);
+    }
+    return true;
+}
+
+/* A number, or the name of a user of this host. */
+static bool get_uid(const char *word, uint32_t *out, struct why w)
+{
+    char room[4096];
+    struct passwd who, *found = NULL;
+    uint64_t v;
+
+    if (sp_decimal(sp_str(word), UINT32_MAX - 1, &v)) {
+        *out = (uint32_t)v;
+        return true;
+    }
+    if (getpwnam_r(word, &who, room, sizeof room, &found) != 0 || !found)
+        return wrong(w, "there is no user \"%.40s\" on this host; write a name of one, or a uid", word);
+    *out = who.pw_uid;
+    return true;
+}
+
+static bool get_uids(struct admin_config *c, const char *s, struct why w)
+{
+    char copy[VALUE_MAX], *at = copy, *word;
+
+    snprintf(copy, sizeof copy, "%s", s);
+    for (c->courier_attest_count = 0; (word = next_word(&at)); c->courier_attest_count++) {
+        if (c->courier_attest_count == sizeof c->courier_attest / sizeof c->courier_attest[0])
+            return wrong(w, "more than %zu users", sizeof c->courier_attest / sizeof c->courier_attest[0]);
+        if (!get_uid(word, &c->courier_attest[c->courier_attest_count], w))
+            return false;
+    }
+    return true;
+}
+
 static bool get_enctypes(struct admin_config *c, const char *s, struct why w)
 {
     char copy[VALUE_MAX], *at = copy, *word;
@@ -353,6 +411,8 @@ static bool get_value(const struct row *r, struct admin_config *c, const char *s
             return false;
         if (r->at == C(kdc.salt))
             c->kdc.salt = place ? KDC_SALT_RANDOM : KDC_SALT_DEFAULT;
+        if (r->at == C(kdc.challenge))
+            c->kdc.challenge = place ? KDC_CHALLENGE_ON_SUPPORT : KDC_CHALLENGE_ALWAYS;
         return true;
     case WORD:
         return get_choice(r->words, s, &place, w) && get_text(at, 16, s, w);
@@ -366,6 +426,10 @@ static bool get_value(const struct row *r, struct admin_config *c, const char *s
         return get_enctypes(c, s, w);
     case ITERATIONS:
         return get_iterations(r, c, s, w);
+    case UIDS:
+        return get_uids(c, s, w);
+    case REALMS:
+        return get_realms(c, s, w);
     case RESERVED:
         return wrong(w, "%s", r->words);
     }
@@ -410,7 +474,10 @@ static bool unknown_section(const char *section, struct why w)
             best = rows[i].section;
     if (admin_word_distance(section, best) <= 2)
         return wrong(w, "there is no section [%.40s]; did you mean [%s]?", section, best);
-    return wrong(w, "there is no section [%.40s]; realm, kdc, policy, keys, daemon and log are", section);
+    return wrong(
+        w,
+        "there is no section [%.40s]; realm, kdc, policy, keys, daemon, log, courier, iakerb and client are",
+        section);
 }
 
 static bool unknown_key(const char *section, const char *key, struct why w)
@@ -458,7 +525,8 @@ static const char *shown_path(const char *path)
 
 static bool is_list(const struct row *r)
 {
-    return r->type == LISTEN || r->type == ALIASES || r->type == ENCTYPES;
+    return r->type == LISTEN || r->type == ALIASES || r->type == ENCTYPES || r->type == UIDS ||
+           r->type == REALMS;
 }
 
 static bool set_value(struct reading *r, int i, const char *value, struct why w)
@@ -591,6 +659,10 @@ static void set_defaults(struct admin_config *c, enum kdc_lifetimes profile)
     c->tcp_per_source = 1024;
     c->krbtgt_rotate_s = 86400;
     c->password_min = 12;
+    c->courier_listen = true;
+    c->courier_max = 1024;
+    snprintf(c->iakerb_old_mit, sizeof c->iakerb_old_mit, "off");
+    snprintf(c->iakerb_finished, sizeof c->iakerb_finished, "required");
 }
 
 void admin_bind_config(struct admin_config *c, const char *realm)
@@ -704,7 +776,7 @@ static void show_default(struct sp_text *t, const struct row *r, struct admin_co
     case SWITCH:
         sp_text_str(t, *(const bool *)(const void *)at ? "yes" : "no");
         break;
-    case CHOICE: /* both begin with their default */
+    case CHOICE: /* all begin with their default */
         sp_text_add(t, sp_span(r->words, strcspn(r->words, "|")));
         break;
     case WORD:
@@ -723,6 +795,8 @@ static void show_default(struct sp_text *t, const struct row *r, struct admin_co
     case ITERATIONS:
         show_iterations(t, r, c);
         break;
+    case UIDS: /* these have no default */
+    case REALMS:
     case RESERVED:
         break;
     }

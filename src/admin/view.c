@@ -208,6 +208,8 @@ bool admin_status(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *
         warn(warnings, "GUESS LIMITS ARE OFF ([kdc] guess-limits): anybody may try passwords without end");
     if (a->config.kdc.reveal_unknown)
         warn(warnings, "[kdc] reveal-unknown is on: anybody can find out which names exist");
+    if (!a->config.kdc.spake && !a->config.kdc.timestamp)
+        warn(warnings, "[kdc] spake and timestamp are both off: nobody can log in");
     cJSON_AddNumberToObject(out, "accounts", (double)t.users);
     cJSON_AddNumberToObject(out, "services", (double)t.services);
     cJSON_AddNumberToObject(out, "disabled", (double)t.disabled);
@@ -216,6 +218,8 @@ bool admin_status(struct admin *a, const cJSON *req, cJSON *out, struct sp_err *
     cJSON_AddStringToObject(out, "config", a->paths.config);
     cJSON_AddStringToObject(out, "state", a->paths.state);
     cJSON_AddBoolToObject(out, "guess_limits", a->config.kdc.guess_limits);
+    cJSON_AddBoolToObject(out, "spake", a->config.kdc.spake);
+    cJSON_AddBoolToObject(out, "timestamp", a->config.kdc.timestamp);
     cJSON_AddStringToObject(out, "salt", a->config.kdc.salt == KDC_SALT_RANDOM ? "random" : "default");
     cJSON_AddFalseToObject(out, "daemon"); /* the keeper puts its description in this place */
     cJSON_AddItemToObject(out, "client_hint", admin_client_hint(a));

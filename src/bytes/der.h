@@ -14,6 +14,7 @@ enum {
     DER_OCTET_STRING = 0x04,
     DER_OID = 0x06,
     DER_ENUMERATED = 0x0a,
+    DER_UTF8 = 0x0c,
     DER_TIME = 0x18,   /* GeneralizedTime */
     DER_STRING = 0x1b, /* GeneralString */
     DER_SEQUENCE = 0x30,

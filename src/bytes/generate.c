@@ -46,6 +46,19 @@ static bool make_bytes(struct maker *g, bool text, struct sp_span *to)
     return true;
 }
 
+/* The letters of make_bytes' alphabet that are one byte long. */
+static bool make_utf8(struct maker *g, struct sp_span *to)
+{
+    uint8_t *p;
+
+    if (!make_bytes(g, true, to))
+        return false;
+    p = (uint8_t *)(uintptr_t)to->p; /* the maker's own bytes, from a moment ago */
+    for (size_t i = 0; i < to->n; i++)
+        p[i] &= 0x7f;
+    return true;
+}
+
 static int64_t any_time(struct maker *g)
 {
     uint64_t span = (uint64_t)(SP_TIME_MAX - SP_TIME_MIN) + 1;
@@ -109,6 +122,8 @@ static bool make_value(struct maker *g, const struct sp_type *t, const struct sp
     case SP_ROW_OCTETS:
     case SP_ROW_STR:
         return make_bytes(g, f->kind == SP_ROW_STR, to);
+    case SP_ROW_UTF8:
+        return make_utf8(g, to);
     case SP_ROW_TIME:
         *(int64_t *)to = any_time(g);
         return true;
@@ -124,10 +139,12 @@ static bool make_value(struct maker *g, const struct sp_type *t, const struct sp
 
 static bool make_type(struct maker *g, const struct sp_type *t, uint8_t *to)
 {
-    uint32_t has = 0;
+    uint32_t has = 0, chosen = t->choice ? any(g) % t->count : 0;
 
     for (const struct sp_field *f = t->field, *end = f + t->count; f < end; f++) {
-        if ((f->flags & SP_OPTIONAL) && any(g) % 2)
+        if (t->choice && f != t->field + chosen)
+            continue;
+        if (!t->choice && (f->flags & SP_OPTIONAL) && any(g) % 2)
             continue;
         if (!make_value(g, t, f, to))
             return false;

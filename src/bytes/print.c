@@ -67,6 +67,7 @@ static bool print_simple(const struct sp_type *t, const struct sp_field *f, cons
         print_octets(f, from, to);
         return true;
     case SP_ROW_STR:
+    case SP_ROW_UTF8:
         print_str(from, to);
         return true;
     case SP_ROW_TIME:

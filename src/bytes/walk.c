@@ -96,6 +96,13 @@ static bool get_number(struct reader *r, const struct sp_field *f, void *to)
     return ok;
 }
 
+static bool get_utf8(struct reader *r, const struct sp_field *f, struct sp_span *to)
+{
+    if (!sp_der_get(&r->c, DER_UTF8, f->name, to))
+        return false;
+    return sp_is_utf8(*to) || sp_cur_fail(&r->c, to->p, 0, f->name, "not UTF-8");
+}
+
 static bool get_value(struct reader *r, const struct sp_type *t, const struct sp_field *f, uint8_t *base)
 {
     void *to = base + (f->off == SP_NOWHERE ? 0 : f->off);
@@ -118,6 +125,8 @@ static bool get_value(struct reader *r, const struct sp_type *t, const struct sp
         return sp_der_get(&r->c, DER_OCTET_STRING, f->name, to);
     case SP_ROW_STR:
         return sp_der_get(&r->c, DER_STRING, f->name, to);
+    case SP_ROW_UTF8:
+        return get_utf8(r, f, to);
     case SP_ROW_TIME:
         return sp_der_time(&r->c, f->name, to);
     case SP_ROW_SUB:
@@ -149,17 +158,34 @@ static bool skip_tail(struct reader *r, const struct sp_type *t)
     return true;
 }
 
+/* One row's element, context tag and all. */
+static bool get_field(struct reader *r, const struct sp_type *t, const struct sp_field *f, uint8_t *to)
+{
+    const uint8_t *outer;
+
+    return sp_der_enter(&r->c, (uint8_t)(DER_CONTEXT | f->tag), f->name, &outer) && get_value(r, t, f, to) &&
+           sp_der_leave(&r->c, f->name, outer);
+}
+
+static bool get_choice(struct reader *r, const struct sp_type *t, uint8_t *to)
+{
+    for (const struct sp_field *f = t->field, *end = f + t->count; f < end; f++) {
+        if (sp_left(&r->c) == 0 || *r->c.p != (DER_CONTEXT | f->tag))
+            continue;
+        *(uint32_t *)(void *)(to + t->has) = 1u << f->tag;
+        return get_field(r, t, f, to);
+    }
+    return sp_cur_fail(&r->c, r->c.p, 0, t->name, "none of its choices");
+}
+
 static bool get_fields(struct reader *r, const struct sp_type *t, uint8_t *to)
 {
     uint32_t has = 0;
 
     for (const struct sp_field *f = t->field, *end = f + t->count; f < end; f++) {
-        const uint8_t *outer;
-
         if ((f->flags & SP_OPTIONAL) && (sp_left(&r->c) == 0 || *r->c.p != (DER_CONTEXT | f->tag)))
             continue;
-        if (!sp_der_enter(&r->c, (uint8_t)(DER_CONTEXT | f->tag), f->name, &outer) ||
-            !get_value(r, t, f, to) || !sp_der_leave(&r->c, f->name, outer))
+        if (!get_field(r, t, f, to))
             return false;
         has |= 1u << f->tag;
     }
@@ -176,6 +202,8 @@ static bool get_type(struct reader *r, const struct sp_type *t, uint8_t *to)
 
     if (t->list)
         return get_value(r, t, t->field, to);
+    if (t->choice)
+        return get_choice(r, t, to);
     if (t->app && !sp_der_enter(&r->c, (uint8_t)(DER_APPLICATION | t->app), t->name, &app))
         return false;
     if (!sp_der_enter(&r->c, DER_SEQUENCE, t->name, &outer) || !get_fields(r, t, to) ||
@@ -268,6 +296,9 @@ static void put_value(struct sp_emit *o, const struct sp_type *t, const struct s
     case SP_ROW_STR:
         sp_put_der(o, DER_STRING, *(const struct sp_span *)from);
         return;
+    case SP_ROW_UTF8:
+        sp_put_der(o, DER_UTF8, *(const struct sp_span *)from);
+        return;
     case SP_ROW_TIME:
         sp_put_der_time(o, f->name, *(const int64_t *)from);
         return;
@@ -287,6 +318,8 @@ static void put_type(struct sp_emit *o, const struct sp_type *t, const uint8_t *
     uint32_t has = t->has == SP_NOWHERE ? 0 : *(const uint32_t *)(const void *)(from + t->has);
     size_t mark = o->n;
 
+    if (t->choice && (has == 0 || (has & (has - 1)) != 0))
+        (void)sp_fail(o->e, SP_EINPUT, 0, "%s: not exactly one of its choices", t->name);
     if (t->list) {
         put_value(o, t, t->field, from);
         return;
@@ -299,7 +332,8 @@ static void put_type(struct sp_emit *o, const struct sp_type *t, const uint8_t *
         put_value(o, t, f, from);
         sp_put_der_head(o, (uint8_t)(DER_CONTEXT | f->tag), inner);
     }
-    sp_put_der_head(o, DER_SEQUENCE, mark);
+    if (!t->choice)
+        sp_put_der_head(o, DER_SEQUENCE, mark);
     if (t->app)
         sp_put_der_head(o, (uint8_t)(DER_APPLICATION | t->app), mark);
 }

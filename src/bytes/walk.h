@@ -22,6 +22,7 @@ enum sp_row_kind {
     SP_ROW_FLAGS,  /* KerberosFlags, uint32_t */
     SP_ROW_OCTETS, /* OCTET STRING, struct sp_span */
     SP_ROW_STR,    /* GeneralString, struct sp_span */
+    SP_ROW_UTF8,   /* UTF8String, struct sp_span; what is not UTF-8 is refused */
     SP_ROW_TIME,   /* KerberosTime, int64_t */
     SP_ROW_SUB,    /* another table's type, in place */
     SP_ROW_LIST,   /* SEQUENCE OF another table's type, {v, count} */
@@ -55,6 +56,7 @@ struct sp_type {
     uint8_t count; /* rows */
     uint8_t app;   /* application number, 0 for none */
     bool list;     /* the type is the SEQUENCE OF that its only row describes */
+    bool choice;   /* CHOICE: exactly one of its rows, all OPTIONAL, and no SEQUENCE around it */
     bool open;     /* has an extension marker: unknown fields at its end may be skipped */
     uint16_t size; /* of the C struct */
     uint16_t has;  /* offset of `uint32_t has`, or SP_NOWHERE */
@@ -86,6 +88,7 @@ struct sp_type {
 #define OOCTETS(t, m, nm) SP_ROW_(t, m, struct sp_span, SP_ROW_OCTETS, SP_OPTIONAL, nm)
 #define SECRET(t, m, nm) SP_ROW_(t, m, struct sp_span, SP_ROW_OCTETS, SP_SECRET, nm)
 #define STR(t, m, nm) SP_ROW_(t, m, struct sp_span, SP_ROW_STR, 0, nm)
+#define UTF8(t, m, nm) SP_ROW_(t, m, struct sp_span, SP_ROW_UTF8, 0, nm)
 #define OSTR(t, m, nm) SP_ROW_(t, m, struct sp_span, SP_ROW_STR, SP_OPTIONAL, nm)
 #define TIME(t, m, nm) SP_ROW_(t, m, int64_t, SP_ROW_TIME, 0, nm)
 #define OTIME(t, m, nm) SP_ROW_(t, m, int64_t, SP_ROW_TIME, SP_OPTIONAL, nm)

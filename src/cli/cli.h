@@ -96,6 +96,8 @@ SP_MUST bool cli_write_private(const char *path, const char *owner, struct sp_sp
 SP_MUST bool cli_write_out(struct sp_span data, struct sp_err *e); /* standard output */
 /* The whole file ("-": standard input), NUL-terminated; the caller frees. NULL on failure. */
 char *cli_read_all(const char *path, size_t max, struct sp_err *e);
+/* The same for what is no text; *n is its size. */
+uint8_t *cli_read_bytes(const char *path, size_t max, size_t *n, struct sp_err *e);
 /* Absolute, because the keeper, which may do the work, stands elsewhere. */
 SP_MUST bool cli_absolute_path(const char *path, char *out, size_t max, struct sp_err *e);
 
@@ -128,5 +130,12 @@ bool cli_run_version(struct cli *c, cJSON **out, struct sp_err *e);
 void cli_print_version(struct cli *c, const cJSON *result);
 bool cli_run_client_config(struct cli *c, cJSON **out, struct sp_err *e); /* client_config.c */
 void cli_print_client_config(struct cli *c, const cJSON *result);
+bool cli_run_login(struct cli *c, cJSON **out, struct sp_err *e); /* login.c */
+void cli_print_login(struct cli *c, const cJSON *result);
+bool cli_run_gss_serve(struct cli *c, cJSON **out, struct sp_err *e); /* gss.c */
+bool cli_run_gss_connect(struct cli *c, cJSON **out, struct sp_err *e);
+void cli_print_gss(struct cli *c, const cJSON *result);
+bool cli_run_doctor(struct cli *c, cJSON **out, struct sp_err *e); /* doctor.c */
+void cli_print_doctor(struct cli *c, const cJSON *result);
 
 #endif

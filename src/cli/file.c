@@ -138,7 +138,7 @@ bool cli_write_private(const char *path, const char *owner, struct sp_span data,
     return ok;
 }
 
-static char *read_descriptor(int fd, const char *path, size_t max, struct sp_err *e)
+static char *read_descriptor(int fd, const char *path, size_t max, size_t *count, struct sp_err *e)
 {
     size_t n = 0, cap = 0;
     char *b = NULL;
@@ -149,8 +149,8 @@ static char *read_descriptor(int fd, const char *path, size_t max, struct sp_err
             char *more = cap <= max * 2 ? realloc(b, cap) : NULL;
             if (!more) {
                 free(b);
-                (void)sp_fail(e, SP_EFULL, 0, "%.90s is larger than %zu bytes; it is no export of ours", path,
-                              max);
+                (void)sp_fail(e, SP_EFULL, 0, "%.90s is larger than %zu bytes; it is not what is wanted here",
+                              path, max);
                 return NULL;
             }
             b = more;
@@ -168,24 +168,37 @@ static char *read_descriptor(int fd, const char *path, size_t max, struct sp_err
         n += (size_t)got;
     }
     b[n] = 0;
+    *count = n;
     return b;
 }
 
-char *cli_read_all(const char *path, size_t max, struct sp_err *e)
+static char *read_path(const char *path, size_t max, size_t *n, struct sp_err *e)
 {
     if (strcmp(path, "-") == 0)
-        return read_descriptor(STDIN_FILENO, "standard input", max, e);
+        return read_descriptor(STDIN_FILENO, "standard input", max, n, e);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         if (errno == ENOENT)
-            (void)sp_fail(e, SP_ENOTFOUND, 0, "there is no file %.100s; look where the export went", path);
+            (void)sp_fail(e, SP_ENOTFOUND, 0, "there is no file %.100s; look where it went", path);
         else
             (void)failed(e, "opened", path);
         return NULL;
     }
-    char *text = read_descriptor(fd, path, max, e);
+    char *text = read_descriptor(fd, path, max, n, e);
     close(fd);
     return text;
+}
+
+char *cli_read_all(const char *path, size_t max, struct sp_err *e)
+{
+    size_t n;
+
+    return read_path(path, max, &n, e);
+}
+
+uint8_t *cli_read_bytes(const char *path, size_t max, size_t *n, struct sp_err *e)
+{
+    return (uint8_t *)read_path(path, max, n, e);
 }
 
 bool cli_absolute_path(const char *path, char *out, size_t max, struct sp_err *e)

@@ -112,6 +112,52 @@ static const struct cli_option client_config_options[] = {
     {0                            },
 };
 
+static const struct cli_option serve_options[] = {
+    {"keytab",                                                              CLI_TEXT, "FILE", NULL, "the keys of the service"},
+    {"listen",                                                               CLI_TEXT, "ADDR:PORT", NULL,
+     "default: 127.0.0.1 and a free port, which is told on standard error"},
+    {"bindings",                                            CLI_TEXT, "TEXT", NULL, "channel bindings that clients must have, too"},
+    {"old-mit",                                                              CLI_FLAG, NULL, NULL, "take the dialect of MIT 1.9 to 1.21"},
+    {"trace",                                                          CLI_FLAG, NULL, NULL, "every token, decoded, on standard error"},
+    {0},
+};
+
+static const struct cli_option connect_options[] = {
+    PASSWORD_STDIN,
+    {"service",                                                           CLI_TEXT, "TYPE/HOST", NULL, "the service's name"},
+    {"mech",                                                        CLI_TEXT, "MECH", NULL, "krb5, iakerb or spnego (default)"},
+    {"user",                                               CLI_TEXT, "USER[@REALM]", NULL,
+      "with a password or keys; default: what the credential cache holds"},
+    {"keytab",                                                              CLI_TEXT, "FILE", NULL, "keys of the user instead of a password"},
+    {"cache",                                                             CLI_TEXT, "NAME", NULL, "the credential cache; default: KRB5CCNAME, then krb5.conf"},
+    {"kdc",                                 CLI_TEXT, "HOST[:PORT]", NULL, "with krb5: where tickets come from; default: the local daemon"},
+    {"flags",                                                              CLI_TEXT, "LIST", NULL, "mutual,replay,sequence,conf,integ (default), dce, identify"},
+    {"bindings",                                                     CLI_TEXT, "TEXT", NULL, "channel bindings"},
+    {"by-as", CLI_FLAG, NULL, NULL, "ask for the service's ticket in the first exchange"},
+    {"allow-timestamp",                                                            CLI_FLAG, NULL, NULL, "that server may be shown what a password can be guessed on"},
+    {"old-mit",                                                             CLI_FLAG, NULL, NULL, "speak the dialect of MIT 1.9 to 1.21"},
+    {"message",                           CLI_TEXT, "TEXT", NULL, "what is to be echoed; default: hello"},
+    {"trace",                                                             CLI_FLAG, NULL, NULL, "every token, decoded, on standard error"},
+    {0                                                            },
+};
+
+static const struct cli_option login_options[] = {
+    PASSWORD_STDIN,
+    {"keytab",                                                  CLI_TEXT, "FILE", NULL, "keys of the account instead of its password"},
+    {"via",                                                   CLI_TEXT, "URL", NULL, "through a service: http://host[:port]/path or https://"},
+    {"kdc",            CLI_TEXT, "HOST[:PORT]", NULL, "straight to this KDC, over TCP"},
+    {"service",                                                     CLI_TEXT, "TYPE/HOST", NULL, "a ticket for this service instead of a TGT"},
+    {"allow-timestamp",                                                    CLI_FLAG, NULL, NULL,
+      "with --via: that server may be shown what a password can be guessed on"},
+    {"old-mit", CLI_FLAG, NULL, NULL, "with --via: speak the dialect of MIT 1.9 to 1.21"},
+    {"ca",                                                     CLI_TEXT, "FILE", NULL, "certificates to trust with https, instead of the system's"},
+    {"cache",                                            CLI_TEXT, "NAME", NULL, "the credential cache; default: KRB5CCNAME, then krb5.conf"},
+    {"force",                         CLI_FLAG, NULL, NULL, "overwrite the cache of another principal"},
+    {"lifetime",                                                 CLI_SPAN, "TIME", NULL, "how long the ticket shall live: 15m, 10h"},
+    {"trace",                                              CLI_FLAG, NULL, NULL, "every token, decoded, on standard error"},
+    {0            },
+};
+
 const struct cli_verb cli_verbs[] = {
     {.path = "init",
      .op = "init",
@@ -282,6 +328,31 @@ const struct cli_verb cli_verbs[] = {
      .op = "krbtgt.rotate",
      .help = "new keys for the realm's tickets; the previous ones still open tickets",
      .options = rotate_options},
+    {.path = "login",
+     .operand = "USER[@REALM]",
+     .help = "get a ticket into your credential cache",
+     .more = "Without --via and --kdc the KDC is reached through the sallyportd of this machine.\n"
+             "Encrypted timestamps are shown to a server (--via) only with --allow-timestamp, or when it is "
+             "pinned.", .options = login_options,
+     .run = cli_run_login,
+     .print = cli_print_login},
+    {.path = "gss serve",
+     .help = "accept security contexts over TCP, and echo what comes through them",
+     .more = "For trying things by hand. Tokens travel in frames: four bytes of length, big-endian, before "
+             "each.\n"
+             "Messages of clients to their KDC are carried by the sallyportd of this machine.", .options = serve_options,
+     .run = cli_run_gss_serve},
+    {.path = "gss connect",
+     .operand = "HOST:PORT",
+     .help = "establish a security context with 'gss serve' and have one message echoed",
+     .options = connect_options,
+     .run = cli_run_gss_connect,
+     .print = cli_print_gss},
+    {.path = "doctor",
+     .help = "which GSS mechanisms programs get here, and what stands in the way of ours",
+     .options = no_options,
+     .run = cli_run_doctor,
+     .print = cli_print_doctor},
     {.path = "version",
      .help = "which version this is",
      .options = no_options,

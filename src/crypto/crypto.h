@@ -5,9 +5,9 @@
  *
  * A backend keeps what it derives from a key only when key->keep is set (at most CRYPTO_KEPT_MAX keys, the
  * least recently used goes first), and the key of crypto_keep_seal; everything else is forgotten, wiped,
- * before the call returns. A backend
- * belongs to one thread. Output buffers never overlap inputs, but decrypting in place (out == cipher.p) is
- * allowed. */
+ * before the call returns. A backend belongs to one thread. Output buffers never overlap inputs, but
+ * decrypting in place (out == cipher.p) and encrypting in place behind the confounder's room (plain.p == out
+ * + CRYPTO_CONFOUNDER_N) are allowed. */
 #ifndef SP_CRYPTO_CRYPTO_H
 #define SP_CRYPTO_CRYPTO_H
 
@@ -30,7 +30,8 @@ enum crypto_cksumtype {
     CKSUMTYPE_HMAC_SHA384_192_AES256 = 20,
 };
 
-#define CRYPTO_KEPT_MAX 1024    /* long-term keys whose derived keys are kept */
+#define CRYPTO_KEPT_MAX 1024 /* long-term keys whose derived keys are kept */
+#define CRYPTO_CONFOUNDER_N 16
 #define CRYPTO_OVERHEAD_MAX 40  /* confounder and tag: 16 + 24 (type 20) */
 #define CRYPTO_CKSUM_MAX 24     /* bytes of the longest checksum */
 #define CRYPTO_PRF_MAX 48       /* bytes of the longest pseudo-random() output (type 20) */
@@ -74,6 +75,24 @@ SP_MUST bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t
 SP_MUST bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
                             uint8_t *out, size_t *out_n, struct sp_err *e);
 
+/* Bytes that the tag covers as if they stood in the text, but that are neither encrypted nor carried
+ * (GSS-API's SIGN_ONLY buffers, RFC 3961's profiles as MS-KILE and MIT extend them). */
+#define CRYPTO_BESIDE_MAX 64
+struct crypto_beside {
+    struct {
+        size_t at; /* offset in the plain text; never falls from one to the next */
+        struct sp_span bytes;
+    } v[CRYPTO_BESIDE_MAX];
+    uint32_t count;
+};
+/* crypto_encrypt and crypto_decrypt are these with b NULL. */
+SP_MUST bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                   struct sp_rng *rng, struct sp_span plain, const struct crypto_beside *b,
+                                   uint8_t *out, size_t *out_n, struct sp_err *e);
+SP_MUST bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                   struct sp_span cipher, const struct crypto_beside *b, uint8_t *out,
+                                   size_t *out_n, struct sp_err *e);
+
 /* The keyed checksum that goes with the key's type. Room needed: CRYPTO_CKSUM_MAX. */
 SP_MUST bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
                              uint8_t *out, size_t *out_n, struct sp_err *e);
@@ -82,6 +101,15 @@ SP_MUST bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_
  * A wrong value: proto KRB_AP_ERR_MODIFIED (41). */
 SP_MUST bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
                            struct sp_span data, struct sp_span sum, struct sp_err *e);
+
+/* The same over several pieces that count as one text: GSS-API signs a header behind data that it may not
+ * move. */
+SP_MUST bool crypto_checksum_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                    const struct sp_span *pieces, size_t count, uint8_t *out, size_t *out_n,
+                                    struct sp_err *e);
+SP_MUST bool crypto_verify_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                                  int32_t cksumtype, const struct sp_span *pieces, size_t count,
+                                  struct sp_span sum, struct sp_err *e);
 
 /* pseudo-random() of the type: prf_n bytes. */
 SP_MUST bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out,
@@ -133,6 +161,39 @@ struct crypto_scrypt {
 };
 SP_MUST bool crypto_scrypt(struct crypto *c, struct sp_span password, struct sp_span salt,
                            struct crypto_scrypt cost, uint8_t out[32], struct sp_err *e);
+
+/* ---- groups of SPAKE2 (RFC 9588 12.1); edwards25519 by libsodium, P-256 by OpenSSL ---- */
+enum crypto_group {
+    CRYPTO_EDWARDS25519 = 1,
+    CRYPTO_P256 = 2,
+};
+#define CRYPTO_GROUP_SCALAR_MAX 32
+#define CRYPTO_GROUP_POINT_MAX 33
+#define CRYPTO_GROUP_HASH_MAX 32
+struct crypto_group_info {
+    int32_t group;
+    uint8_t scalar_n, point_n,
+        hash_n; /* bytes of w, of a public value and of the shared value, of the group's hash */
+    const char *name;
+};
+const struct crypto_group_info *crypto_find_group(int32_t group); /* NULL: not ours */
+enum crypto_blind { CRYPTO_BLIND_M, CRYPTO_BLIND_N }; /* which constant a public value was blinded with */
+
+/* A fresh private scalar and the public value  private*P + w*(M or N). Constant time in w and the private
+ * scalar. */
+SP_MUST bool crypto_group_keygen(struct crypto *c, int32_t group, enum crypto_blind blind, const uint8_t *w,
+                                 struct sp_rng *rng, uint8_t *private_scalar, uint8_t *public_value,
+                                 struct sp_err *e);
+/* private * (theirs - w*(M or N)); theirs was blinded with `blind`. SP_EREFUSED, proto KDC_ERR_PREAUTH_FAILED
+ * (24): not a point of the group, or of small order. */
+SP_MUST bool crypto_group_result(struct crypto *c, int32_t group, enum crypto_blind blind, const uint8_t *w,
+                                 const uint8_t *private_scalar, struct sp_span theirs, uint8_t *shared,
+                                 struct sp_err *e);
+/* The group's hash (SHA-256 for both). */
+SP_MUST bool crypto_group_hash(struct crypto *c, int32_t group, const struct sp_span *parts, uint32_t count,
+                               uint8_t *out, struct sp_err *e);
+/* MD5, for the channel bindings of RFC 4121 4.1.1.2 alone. */
+SP_MUST bool crypto_md5(struct crypto *c, struct sp_span data, uint8_t out[16], struct sp_err *e);
 
 /* ---- the backend's life; called by drivers and tests only ---- */
 struct crypto *crypto_new(struct sp_err *e); /* NULL on failure */

@@ -86,3 +86,17 @@ bool crypto_random_key(int32_t etype, struct sp_rng *rng, struct sp_key *out, st
     sp_rng_fill(rng, out->b, out->n);
     return true;
 }
+
+/* RFC 9588 12.1. */
+static const struct crypto_group_info groups[] = {
+    {CRYPTO_EDWARDS25519, 32, 32, 32, "edwards25519"},
+    {CRYPTO_P256,         32, 33, 32, "P-256"       },
+};
+
+const struct crypto_group_info *crypto_find_group(int32_t group)
+{
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
+        if (groups[i].group == group)
+            return &groups[i];
+    return NULL;
+}

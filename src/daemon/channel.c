@@ -29,3 +29,22 @@ void channel_link_config(struct channel_config *c)
     c->config.kdc.realm.name = sp_str(c->realm);
     c->config.kdc.realm.aliases = (struct sp_spans){c->spans, c->alias_count};
 }
+
+void channel_describe_courier(struct courier_config *to, const struct channel_config *from)
+{
+    const struct admin_config *c = &from->config;
+
+    memset(to, 0, sizeof *to);
+    memcpy(to->realm, from->realm, sizeof to->realm);
+    memcpy(to->alias, from->alias, sizeof to->alias);
+    to->alias_count = from->alias_count;
+    memcpy(to->other, c->iakerb_realms, sizeof to->other);
+    to->other_count = c->iakerb_realm_count;
+    to->old_mit = strcmp(c->iakerb_old_mit, "accept") == 0 ? COURIER_OLD_MIT_ACCEPT : COURIER_OLD_MIT_OFF;
+    to->finished =
+        strcmp(c->iakerb_finished, "optional") == 0 ? COURIER_FINISHED_OPTIONAL : COURIER_FINISHED_REQUIRED;
+    memcpy(to->attest, c->courier_attest, sizeof to->attest);
+    to->attest_count = c->courier_attest_count;
+    to->max_connections = c->courier_max;
+    to->log_flood = c->log_flood;
+}

@@ -3,11 +3,16 @@
  * structs are the wire. Keeper to worker: SETUP (descriptor: the shared mapping), RECORDS (descriptor: where
  * record lines go), DOOR_OPEN (descriptor: the socket) for each, START; then DOOR_OPEN, DOOR_CLOSE, CONFIG,
  * VERDICT, GIVE_UP as they come; STOP. Worker to keeper: READY or FAILED; then CHANGE, ACTIVITY, and GIVE_UP
- * to be passed on. */
+ * to be passed on.
+ *
+ * The courier hears COURIER instead of SETUP and CONFIG: no message to it holds a key or a secret. A worker
+ * and the courier hear LINK (descriptor: an end of the pair between them) when both are there; UNLINK tells
+ * the courier that a worker takes no more. */
 #ifndef SP_DAEMON_CHANNEL_H
 #define SP_DAEMON_CHANNEL_H
 
 #include "admin/admin.h"
+#include "courier/wire.h"
 
 #define CHANNEL_FD 3 /* a worker's end of the pair, after exec */
 #define CHANNEL_ALIASES_MAX 64
@@ -28,6 +33,9 @@ enum channel_type {
     CHANNEL_CHANGE,
     CHANNEL_ACTIVITY,
     CHANNEL_GIVE_UP,
+    CHANNEL_COURIER,
+    CHANNEL_LINK,
+    CHANNEL_UNLINK,
 };
 
 /* A configuration that can travel: admin_config's realm spans point into the text beside them. */
@@ -53,7 +61,7 @@ struct channel_setup {
     struct channel_config config;
 };
 
-enum door_kind { DOOR_UDP, DOOR_TCP, DOOR_UNIX };
+enum door_kind { DOOR_UDP, DOOR_TCP, DOOR_UNIX, DOOR_COURIER };
 enum door_service { DOOR_KDC, DOOR_KPASSWD, DOOR_EITHER };
 struct channel_door { /* OPEN and CLOSE */
     enum channel_type type;
@@ -98,6 +106,46 @@ struct channel_failed {
     enum channel_type type;
     char text[200];
 };
+
+/* What the courier is told of the configuration: names and numbers only. */
+struct courier_config {
+    char realm[256];
+    char alias[CHANNEL_ALIASES_MAX][256];
+    uint32_t alias_count;
+    char other[16][256]; /* [iakerb] realms */
+    uint32_t other_count;
+    uint8_t old_mit, finished; /* as courier/wire.h has them */
+    uint32_t attest[32];
+    uint32_t attest_count;
+    uint32_t max_connections, log_flood;
+};
+void channel_describe_courier(struct courier_config *to, const struct channel_config *from);
+
+struct channel_courier { /* the first message to the courier, and again after a reload */
+    enum channel_type type;
+    bool sandbox; /* of the first */
+    struct courier_config config;
+};
+
+struct channel_link { /* LINK, UNLINK */
+    enum channel_type type;
+    uint32_t worker;
+};
+
+/* Over that pair: one whole message each way, a struct with the bytes right behind it. */
+struct courier_ask {
+    uint64_t serial;
+    enum kdc_door door;       /* KDC_COURIER: what came through another door does not come here */
+    struct kdc_source source; /* as far as the courier may believe it (decision 59) */
+    char transport[8];        /* "in-band", "relay" */
+    char acceptor[128];       /* the service that hands the request on, in its own words */
+    uint32_t message_n;
+};
+struct courier_told {
+    uint64_t serial;
+    uint32_t message_n; /* 0: no answer is due */
+};
+#define COURIER_LINK_MAX (sizeof(struct courier_ask) + COURIER_FRAME_MAX) /* of one message */
 
 struct channel_plain { /* READY, START, STOP, RECORDS */
     enum channel_type type;

@@ -20,6 +20,51 @@ static int64_t now_us(void)
     return admin_env().mono_us;
 }
 
+static bool is_courier(const struct crew_member *m)
+{
+    return m->index == CREW_COURIER;
+}
+
+/* As people are told. */
+static const char *role_of(const struct crew_member *m, char room[32])
+{
+    (void)snprintf(room, 32, "worker %u", m->index);
+    return is_courier(m) ? "the courier" : room;
+}
+
+static bool is_there(const struct crew_member *m)
+{
+    return m->state == CREW_STARTING || m->state == CREW_READY;
+}
+
+static bool is_door_of(const struct crew_member *m, const struct channel_door *d)
+{
+    return is_courier(m) == (d->kind == DOOR_COURIER);
+}
+
+static bool tell(struct crew_member *m, const void *p, size_t n, int fd)
+{
+    return m->channel.fd >= 0 && net_send(m->channel.fd, sp_span(p, n), fd);
+}
+
+/* A pair between the courier and a worker that is ready to be asked. Where it fails, that worker is not
+ * asked. */
+static void link_courier(struct keeper *k, struct crew_member *m)
+{
+    struct channel_link link = {.type = CHANNEL_LINK, .worker = m->index};
+    struct crew_member *courier = &k->crew[CREW_COURIER];
+    struct sp_err e = {0};
+    int pair[2] = {-1, -1};
+
+    if (is_courier(m) || !is_there(courier))
+        return;
+    if (net_make_pair(pair, &e) && tell(m, &link, sizeof link, pair[1]))
+        (void)tell(courier, &link, sizeof link, pair[0]);
+    for (int i = 0; i < 2; i++)
+        if (pair[i] >= 0)
+            (void)close(pair[i]);
+}
+
 /* ---- what workers say ---- */
 
 /* To those whom another worker asks. What a full channel does not take is asked for again soon. */
@@ -36,15 +81,17 @@ static void pass_on(const struct crew_member *from, const struct channel_give_up
 static void heard(struct crew_member *m, const void *buf, size_t n)
 {
     const struct channel_plain *plain = buf;
+    char room[32];
 
     if (n >= sizeof *plain && plain->type == CHANNEL_READY) {
         if (m->state == CREW_STARTING) /* it may have been told to stop in the meantime */
             m->state = CREW_READY;
+        link_courier(m->keeper, m);
         keeper_worker_ready(m->keeper);
     } else if (n == sizeof(struct channel_failed) && plain->type == CHANNEL_FAILED) {
         const struct channel_failed *f = buf;
-        keeper_say(m->keeper, "worker-failed", "worker %u: %s", m->index, f->text);
-        (void)sp_fail(&m->keeper->fatal, SP_EBACKEND, 0, "worker %u: %.120s", m->index, f->text);
+        keeper_say(m->keeper, "worker-failed", "%s: %s", role_of(m, room), f->text);
+        (void)sp_fail(&m->keeper->fatal, SP_EBACKEND, 0, "%s: %.120s", role_of(m, room), f->text);
     } else if (n == sizeof(struct channel_change) && plain->type == CHANNEL_CHANGE) {
         keeper_change(m->keeper, m->index, buf);
     } else if (n == sizeof(struct channel_activity) && plain->type == CHANNEL_ACTIVITY) {
@@ -100,9 +147,13 @@ static void records_ready(struct net_watch *w, uint32_t events)
 
 /* ---- telling ---- */
 
-static bool tell(struct crew_member *m, const void *p, size_t n, int fd)
+static bool is_sandboxed(void)
 {
-    return m->channel.fd >= 0 && net_send(m->channel.fd, sp_span(p, n), fd);
+#ifdef SP_TESTING
+    return !getenv("SALLYPORT_NO_SANDBOX");
+#else
+    return true;
+#endif
 }
 
 static bool tell_setup(struct crew_member *m)
@@ -115,10 +166,7 @@ static bool tell_setup(struct crew_member *m)
                                .worker = m->index,
                                .shared_n = k->shared_n,
                                .tally_at = k->tally_at,
-                               .sandbox = true};
-#ifdef SP_TESTING
-    s.sandbox = !getenv("SALLYPORT_NO_SANDBOX");
-#endif
+                               .sandbox = is_sandboxed()};
     memcpy(s.master, k->master, sizeof s.master);
     (void)snprintf(s.state, sizeof s.state, "%s", k->paths.state);
     s.config = k->config;
@@ -127,30 +175,46 @@ static bool tell_setup(struct crew_member *m)
     return ok;
 }
 
+static bool tell_courier(struct crew_member *m)
+{
+    static struct channel_courier s;
+
+    s = (struct channel_courier){.type = CHANNEL_COURIER, .sandbox = is_sandboxed()};
+    channel_describe_courier(&s.config, &m->keeper->config);
+    return tell(m, &s, sizeof s, -1);
+}
+
 static bool tell_beginning(struct crew_member *m, int records_fd)
 {
     struct channel_plain records = {CHANNEL_RECORDS}, start = {CHANNEL_START};
     struct keeper *k = m->keeper;
 
-    if (!tell_setup(m) || !tell(m, &records, sizeof records, records_fd))
+    if (!(is_courier(m) ? tell_courier(m) : tell_setup(m)) || !tell(m, &records, sizeof records, records_fd))
         return false;
     for (uint32_t i = 0; i < KEEPER_DOORS_MAX; i++)
-        if (k->doors[i].open && !tell(m, &k->doors[i].info, sizeof k->doors[i].info, k->doors[i].fd))
+        if (k->doors[i].open && is_door_of(m, &k->doors[i].info) &&
+            !tell(m, &k->doors[i].info, sizeof k->doors[i].info, k->doors[i].fd))
             return false;
     return tell(m, &start, sizeof start, -1);
+}
+
+void crew_tell_courier(struct keeper *k)
+{
+    if (is_there(&k->crew[CREW_COURIER]))
+        (void)tell_courier(&k->crew[CREW_COURIER]);
 }
 
 void crew_tell(struct keeper *k, struct sp_span message)
 {
     for (uint32_t i = 0; i < WORKERS_MAX; i++)
-        if (k->crew[i].state == CREW_STARTING || k->crew[i].state == CREW_READY)
+        if (is_there(&k->crew[i]))
             (void)tell(&k->crew[i], message.p, message.n, -1);
 }
 
 void crew_tell_door(struct keeper *k, const struct channel_door *info, int fd)
 {
-    for (uint32_t i = 0; i < WORKERS_MAX; i++)
-        if (k->crew[i].state == CREW_STARTING || k->crew[i].state == CREW_READY)
+    for (uint32_t i = 0; i < CREW_MAX; i++)
+        if (is_there(&k->crew[i]) && is_door_of(&k->crew[i], info))
             (void)tell(&k->crew[i], info, sizeof *info, fd);
 }
 
@@ -158,9 +222,10 @@ void crew_tell_door(struct keeper *k, const struct channel_door *info, int fd)
 
 /* Everything of ours is close-on-exec; the worker gets its end of the pair as CHANNEL_FD and asks for the
  * rest through it. */
-static int spawn(int channel_fd, pid_t *pid)
+static int spawn(const struct crew_member *m, int channel_fd, pid_t *pid)
 {
-    char *argv[] = {(char[]){"sallyportd"}, (char[]){"--kdc-worker"}, NULL};
+    char *role = is_courier(m) ? (char[]){"--courier"} : (char[]){"--kdc-worker"};
+    char *argv[] = {(char[]){"sallyportd"}, role, NULL};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t none;
@@ -169,6 +234,8 @@ static int spawn(int channel_fd, pid_t *pid)
     (void)sigemptyset(&none);
     (void)posix_spawn_file_actions_init(&files);
     (void)posix_spawn_file_actions_adddup2(&files, channel_fd, CHANNEL_FD);
+    /* Not all of a library's are close-on-exec: LMDB keeps one for its meta pages that is not. */
+    (void)posix_spawn_file_actions_addclosefrom_np(&files, CHANNEL_FD + 1);
     (void)posix_spawnattr_init(&attr);
     (void)posix_spawnattr_setsigmask(&attr, &none);
     (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
@@ -197,7 +264,9 @@ static void wait_and_retry(struct crew_member *m, int64_t now)
 
 static void could_not_start(struct crew_member *m, const struct sp_err *e)
 {
-    keeper_say(m->keeper, "worker-failed", "worker %u cannot be started: %s", m->index, e->text);
+    char room[32];
+
+    keeper_say(m->keeper, "worker-failed", "%s cannot be started: %s", role_of(m, room), e->text);
     if (m->keeper->fatal.kind == SP_OK)
         m->keeper->fatal = *e;
     stop_watching(m, &m->channel);
@@ -216,7 +285,7 @@ static bool launch(struct crew_member *m, struct sp_err *e)
     m->started_us = now_us();
     ok = net_make_pair(channel, e) && net_make_pair(records, e) && watch_both(m, channel[0], records[0], e);
     if (ok)
-        why = spawn(channel[1], &m->pid);
+        why = spawn(m, channel[1], &m->pid);
     if (why != 0)
         ok = sp_fail(e, SP_EBACKEND, why, "exec: %s", strerror(why));
     if (channel[1] >= 0)
@@ -243,6 +312,9 @@ static void start(struct crew_member *m)
     close_records_end(m);
     if (!ok)
         could_not_start(m, &e);
+    for (uint32_t i = 0; ok && is_courier(m) && i < WORKERS_MAX; i++)
+        if (m->keeper->crew[i].state == CREW_READY)
+            link_courier(m->keeper, &m->keeper->crew[i]);
 }
 
 void crew_launch(struct keeper *k, uint32_t wanted)
@@ -262,10 +334,40 @@ void crew_launch(struct keeper *k, uint32_t wanted)
     }
 }
 
+static void stop(struct crew_member *m)
+{
+    struct channel_plain bye = {CHANNEL_STOP};
+
+    (void)tell(m, &bye, sizeof bye, -1);
+    m->state = CREW_STOPPING;
+}
+
+void crew_want_courier(struct keeper *k, enum crew_courier wanted)
+{
+    struct crew_member *m = &k->crew[CREW_COURIER];
+
+    if (wanted == CREW_WITH_COURIER && m->state == CREW_NONE) {
+        *m = (struct crew_member){.keeper = k, .index = CREW_COURIER};
+        start(m);
+    } else if (wanted == CREW_WITHOUT_COURIER && m->state == CREW_WAITING) {
+        m->state = CREW_NONE;
+    } else if (wanted == CREW_WITHOUT_COURIER && is_there(m)) {
+        stop(m);
+    }
+}
+
+/* It finishes what it has; the courier gives it nothing more. */
+static void stop_worker(struct keeper *k, struct crew_member *m)
+{
+    struct channel_link gone = {.type = CHANNEL_UNLINK, .worker = m->index};
+
+    if (is_there(&k->crew[CREW_COURIER]))
+        (void)tell(&k->crew[CREW_COURIER], &gone, sizeof gone, -1);
+    stop(m);
+}
+
 void crew_resize(struct keeper *k, uint32_t wanted)
 {
-    struct channel_plain stop = {CHANNEL_STOP};
-
     for (uint32_t i = 0; i < WORKERS_MAX; i++) {
         struct crew_member *m = &k->crew[i];
         if (i < wanted && m->state == CREW_NONE) {
@@ -276,8 +378,7 @@ void crew_resize(struct keeper *k, uint32_t wanted)
         } else if (i >= wanted && m->state == CREW_WAITING) {
             m->state = CREW_NONE;
         } else if (i >= wanted && (m->state == CREW_READY || m->state == CREW_STARTING)) {
-            (void)tell(m, &stop, sizeof stop, -1);
-            m->state = CREW_STOPPING;
+            stop_worker(k, m);
         }
     }
 }
@@ -293,12 +394,14 @@ static void drain(struct crew_member *m)
 
 static void describe_end(struct crew_member *m, int status)
 {
+    char room[32];
+
     if (WIFSIGNALED(status))
-        keeper_say(m->keeper, "worker-restart", "worker %u (pid %d) was ended by signal %d (%s)", m->index,
+        keeper_say(m->keeper, "worker-restart", "%s (pid %d) was ended by signal %d (%s)", role_of(m, room),
                    (int)m->pid, WTERMSIG(status),
                    WTERMSIG(status) == SIGSYS ? "the sandbox" : strsignal(WTERMSIG(status)));
     else
-        keeper_say(m->keeper, "worker-restart", "worker %u (pid %d) ended with status %d", m->index,
+        keeper_say(m->keeper, "worker-restart", "%s (pid %d) ended with status %d", role_of(m, room),
                    (int)m->pid, WEXITSTATUS(status));
 }
 
@@ -306,9 +409,11 @@ static void ended(struct crew_member *m, int status)
 {
     int64_t now = now_us();
     bool expected = m->state == CREW_STOPPING;
+    char room[32];
 
     drain(m);
-    tally_forget_worker(m->keeper->tally, m->index);
+    if (!is_courier(m))
+        tally_forget_worker(m->keeper->tally, m->index);
     stop_watching(m, &m->channel);
     stop_watching(m, &m->records);
     if (expected) {
@@ -318,7 +423,7 @@ static void ended(struct crew_member *m, int status)
     }
     describe_end(m, status);
     if (!m->keeper->announced)
-        (void)sp_fail(&m->keeper->fatal, SP_EBACKEND, 0, "worker %u ended before it was ready", m->index);
+        (void)sp_fail(&m->keeper->fatal, SP_EBACKEND, 0, "%s ended before it was ready", role_of(m, room));
     m->failures = now - m->started_us > LONG_LIVED_US ? 0 : m->failures + 1;
     wait_and_retry(m, now);
 }
@@ -329,14 +434,14 @@ void crew_reap(struct keeper *k)
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        for (uint32_t i = 0; i < CREW_MAX; i++)
             if (k->crew[i].pid == pid)
                 ended(&k->crew[i], status);
 }
 
 void crew_tick(struct keeper *k, int64_t mono_us)
 {
-    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+    for (uint32_t i = 0; i < CREW_MAX; i++)
         if (k->crew[i].state == CREW_WAITING && k->crew[i].restart_us <= mono_us)
             start(&k->crew[i]);
 }
@@ -348,4 +453,9 @@ uint32_t crew_count(const struct keeper *k, enum crew_state state)
     for (uint32_t i = 0; i < WORKERS_MAX; i++)
         count += k->crew[i].state == state;
     return count;
+}
+
+bool crew_has(const struct keeper *k, enum crew_state state)
+{
+    return crew_count(k, state) > 0 || k->crew[CREW_COURIER].state == state;
 }

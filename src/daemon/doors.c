@@ -7,6 +7,17 @@
 #include "daemon/keeper.h"
 
 #define KDC_SOCKET "kdc.sock"
+#define COURIER_SOCKET "courier.sock"
+
+static bool is_unix(enum door_kind kind)
+{
+    return kind == DOOR_UNIX || kind == DOOR_COURIER;
+}
+
+static const char *socket_of(enum door_kind kind)
+{
+    return kind == DOOR_COURIER ? COURIER_SOCKET : KDC_SOCKET;
+}
 
 static struct keeper_door *find(struct keeper *k, enum door_kind kind, enum door_service service,
                                 const struct net_address *asked)
@@ -14,7 +25,7 @@ static struct keeper_door *find(struct keeper *k, enum door_kind kind, enum door
     for (uint32_t i = 0; i < KEEPER_DOORS_MAX; i++) {
         struct keeper_door *d = &k->doors[i];
         if (d->open && d->info.kind == kind && d->info.service == service &&
-            (kind == DOOR_UNIX || net_same_address(&d->asked, asked)))
+            (is_unix(kind) || net_same_address(&d->asked, asked)))
             return d;
     }
     return NULL;
@@ -41,9 +52,10 @@ static bool open_door(struct keeper *k, const struct keeper_door *want, struct s
         return sp_fail(e, SP_EFULL, 0, "more than %d doors", KEEPER_DOORS_MAX);
     *d = *want;
     d->bound = d->asked;
-    d->fd = want->info.kind == DOOR_UDP   ? net_listen_udp(&d->bound, e)
-            : want->info.kind == DOOR_TCP ? net_listen_tcp(&d->bound, e)
-                                          : net_listen_unix(k->paths.run, KDC_SOCKET, 0666, e);
+    d->fd = want->info.kind == DOOR_UDP ? net_listen_udp(&d->bound, e)
+            : want->info.kind == DOOR_TCP
+                ? net_listen_tcp(&d->bound, e)
+                : net_listen_unix(k->paths.run, socket_of(want->info.kind), 0666, e);
     if (d->fd < 0) {
         if (e->kind == SP_EREFUSED)
             e->proto = ADMIN_NOT_PERMITTED;
@@ -96,8 +108,8 @@ static bool open_list(struct keeper *k, char (*list)[64], uint32_t count, enum d
 
 static void close_door(const struct keeper *k, struct keeper_door *d)
 {
-    if (d->info.kind == DOOR_UNIX)
-        net_unlink_unix(k->paths.run, KDC_SOCKET);
+    if (is_unix(d->info.kind))
+        net_unlink_unix(k->paths.run, socket_of(d->info.kind));
     (void)close(d->fd);
     *d = (struct keeper_door){0};
 }
@@ -108,10 +120,13 @@ static bool open_listed(struct keeper *k, const struct admin_config *c, struct s
     struct keeper_door local = {
         .info = {.kind = DOOR_UNIX, .service = DOOR_EITHER}
     };
+    struct keeper_door courier = {
+        .info = {.kind = DOOR_COURIER, .service = DOOR_KDC}
+    };
     char(*kdc)[64] = o->listen ? o->listen : (char(*)[64])(uintptr_t)c->listen;
     char(*kpasswd)[64] = o->listen_kpasswd ? o->listen_kpasswd : (char(*)[64])(uintptr_t)c->listen_kpasswd;
 
-    return open_door(k, &local, e) &&
+    return open_door(k, &local, e) && (!c->courier_listen || open_door(k, &courier, e)) &&
            open_list(k, kdc, o->listen ? o->listen_count : c->listen_count, DOOR_KDC, e) &&
            open_list(k, kpasswd, o->listen_kpasswd ? o->listen_kpasswd_count : c->listen_kpasswd_count,
                      DOOR_KPASSWD, e);
@@ -139,7 +154,8 @@ void doors_commit(struct keeper *k)
         struct channel_door bye = {.type = CHANNEL_DOOR_CLOSE, .id = i};
         if (!k->doors[i].open || k->doors[i].listed)
             continue;
-        crew_tell(k, sp_span(&bye, sizeof bye));
+        bye.kind = k->doors[i].info.kind;
+        crew_tell_door(k, &bye, -1);
         close_door(k, &k->doors[i]);
     }
 }
@@ -151,14 +167,22 @@ void doors_close(struct keeper *k)
             close_door(k, &k->doors[i]);
 }
 
+bool doors_has(const struct keeper *k, enum door_kind kind)
+{
+    for (uint32_t i = 0; i < KEEPER_DOORS_MAX; i++)
+        if (k->doors[i].open && k->doors[i].info.kind == kind)
+            return true;
+    return false;
+}
+
 void doors_text(const struct keeper *k, struct sp_text *to)
 {
     char text[NET_ADDRESS_TEXT];
 
     for (uint32_t i = 0; i < KEEPER_DOORS_MAX; i++) {
         const struct keeper_door *d = &k->doors[i];
-        if (!d->open || d->info.kind == DOOR_TCP) /* always beside the UDP door of the same address */
-            continue;
+        if (!d->open || d->info.kind == DOOR_TCP || d->info.kind == DOOR_COURIER)
+            continue; /* TCP is always beside the UDP door of the same address */
         sp_text_str(to, to->n ? ", " : "");
         if (d->info.kind == DOOR_UDP) {
             net_text_address(&d->bound, text);

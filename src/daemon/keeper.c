@@ -50,7 +50,7 @@ void keeper_worker_ready(struct keeper *k)
     char doors[4096];
     struct sp_text t = sp_text(doors, sizeof doors);
 
-    if (k->announced || crew_count(k, CREW_STARTING) + crew_count(k, CREW_WAITING) > 0)
+    if (k->announced || crew_has(k, CREW_STARTING) || crew_has(k, CREW_WAITING))
         return;
     k->announced = true;
     doors_text(k, &t);
@@ -59,6 +59,24 @@ void keeper_worker_ready(struct keeper *k)
         keeper_say(k, "start",
                    "GUESS LIMITS ARE OFF ([kdc] guess-limits): anybody may try passwords without end");
     (void)net_notify("READY=1\nSTATUS=serving");
+}
+
+static void describe_courier(const struct keeper *k, cJSON *daemon)
+{
+    const struct crew_member *m = &k->crew[CREW_COURIER];
+    cJSON *c = cJSON_AddObjectToObject(daemon, "courier");
+    char path[4300];
+
+    (void)snprintf(path, sizeof path, "%s/courier.sock", k->paths.run);
+    (void)cJSON_AddStringToObject(c, "state",
+                                  m->state == CREW_READY  ? "ready"
+                                  : m->state == CREW_NONE ? "off"
+                                                          : "starting");
+    if (m->state == CREW_NONE)
+        return;
+    (void)cJSON_AddStringToObject(c, "listening", path);
+    (void)cJSON_AddNumberToObject(c, "pid", m->pid);
+    (void)cJSON_AddNumberToObject(c, "attesters", k->config.config.courier_attest_count);
 }
 
 void keeper_describe(struct keeper *k, cJSON *status)
@@ -76,6 +94,7 @@ void keeper_describe(struct keeper *k, cJSON *status)
     (void)cJSON_AddStringToObject(d, "listening", doors);
     (void)cJSON_AddNumberToObject(d, "uptime_s", (double)uptime_s);
     (void)cJSON_AddNumberToObject(d, "records_lost", (double)k->sink.lost);
+    describe_courier(k, d);
     if (!cJSON_ReplaceItemInObjectCaseSensitive(status, "daemon", d))
         cJSON_Delete(d);
 }
@@ -281,6 +300,11 @@ static uint32_t wanted_workers(const struct keeper *k)
     return n < WORKERS_MAX ? n : WORKERS_MAX;
 }
 
+static enum crew_courier wanted_courier(const struct keeper *k)
+{
+    return doors_has(k, DOOR_COURIER) ? CREW_WITH_COURIER : CREW_WITHOUT_COURIER;
+}
+
 static void run_reload(struct operator_job *job, struct admin *a)
 {
     struct reload_job *j = (struct reload_job *)job;
@@ -315,9 +339,11 @@ static void apply(struct keeper *k, const struct channel_config *config)
     change_sink(k);
     m = (struct channel_new_config){CHANNEL_CONFIG, k->config};
     crew_tell(k, sp_span(&m, sizeof m));
+    crew_tell_courier(k);
     if (doors)
         doors_commit(k);
     crew_resize(k, wanted_workers(k));
+    crew_want_courier(k, wanted_courier(k));
     if (doors)
         keeper_say(k, "reload", "the configuration was read again");
     else
@@ -389,6 +415,7 @@ static void tick(struct keeper *k)
     k->next_second_us = now + 1000000;
     store_activity(k);
     control_tick(k->control, now);
+    crew_want_courier(k, wanted_courier(k)); /* one that was still ending when it was wanted again */
     if (k->announced && k->watchdog_us && now >= k->next_watchdog_us) {
         k->next_watchdog_us = now + k->watchdog_us / 2;
         (void)net_notify("WATCHDOG=1");
@@ -404,7 +431,7 @@ static int time_out_ms(const struct keeper *k)
 {
     int64_t left = k->next_second_us - admin_env().mono_us;
 
-    if (crew_count(k, CREW_WAITING))
+    if (crew_has(k, CREW_WAITING))
         return 50;
     return left > 0 ? (int)(left / 1000) + 1 : 0;
 }
@@ -520,7 +547,7 @@ static bool prepare(struct keeper *k, struct sp_err *e)
     if (!net_hide(e) || !admin_find_paths(k->options.root, &k->paths, e) ||
         !admin_read_config(&k->paths, &k->config.config, e))
         return false;
-    (void)net_raise_descriptors(k->config.config.tcp_max + 512ul);
+    (void)net_raise_descriptors(k->config.config.tcp_max + k->config.config.courier_max + 512ul);
     if (access(k->paths.state, F_OK) != 0)
         return sp_fail(e, SP_ENOTFOUND, 0, "%s: no instance here; run %s", k->paths.state,
                        admin_command(&k->paths, "init").text);
@@ -554,13 +581,16 @@ static void stop_crew(struct keeper *k)
 {
     int64_t until = admin_env().mono_us + STOP_PATIENCE_US;
 
-    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+    for (uint32_t i = 0; i < CREW_MAX; i++)
         if (k->crew[i].state == CREW_WAITING)
             k->crew[i].state = CREW_NONE;
-    crew_resize(k, 0);
-    while (crew_count(k, CREW_STOPPING) > 0 && admin_env().mono_us < until)
+    crew_want_courier(k, CREW_WITHOUT_COURIER); /* first: what it was asked, the workers have to answer */
+    while (k->crew[CREW_COURIER].state == CREW_STOPPING && admin_env().mono_us < until)
         (void)net_loop_turn(&k->loop, 50);
-    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+    crew_resize(k, 0);
+    while (crew_has(k, CREW_STOPPING) && admin_env().mono_us < until)
+        (void)net_loop_turn(&k->loop, 50);
+    for (uint32_t i = 0; i < CREW_MAX; i++)
         if (k->crew[i].pid > 0)
             (void)kill(k->crew[i].pid, SIGKILL);
 }
@@ -597,6 +627,7 @@ static void serve(struct keeper *k)
     k->watchdog_us = net_watchdog_us();
     k->next_minute_us = admin_env().mono_us + 5000000;
     crew_resize(k, wanted_workers(k));
+    crew_want_courier(k, wanted_courier(k));
     while (!k->stopping) {
         if (!k->announced && !sp_ok(&k->fatal))
             break;

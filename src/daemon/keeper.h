@@ -29,7 +29,7 @@ int keeper_main(const struct keeper_options *options);
 struct keeper;
 
 /* ---- doors.c: the sockets ---- */
-#define KEEPER_DOORS_MAX (4 * ADMIN_LISTEN_MAX + 1)
+#define KEEPER_DOORS_MAX (4 * ADMIN_LISTEN_MAX + 2)
 struct keeper_door {
     bool open;
     bool listed; /* in the configuration that is being applied */
@@ -43,10 +43,13 @@ SP_MUST bool doors_prepare(struct keeper *k, const struct admin_config *c, struc
 /* Tells the workers, closes what is no longer listed. */
 void doors_commit(struct keeper *k);
 void doors_close(struct keeper *k);
+bool doors_has(const struct keeper *k, enum door_kind kind);
 /* "127.0.0.1:88, [::1]:88, ..." */
 void doors_text(const struct keeper *k, struct sp_text *to);
 
-/* ---- crew.c: the workers ---- */
+/* ---- crew.c: the workers and the courier ---- */
+#define CREW_COURIER WORKERS_MAX /* its place behind the workers */
+#define CREW_MAX (WORKERS_MAX + 1)
 enum crew_state { CREW_NONE, CREW_LAUNCHED, CREW_WAITING, CREW_STARTING, CREW_READY, CREW_STOPPING };
 struct crew_member {
     struct keeper *keeper;
@@ -62,11 +65,15 @@ struct crew_member {
 void crew_launch(struct keeper *k, uint32_t wanted);
 /* As many as wanted; more are started, fewer are told to stop. */
 void crew_resize(struct keeper *k, uint32_t wanted);
-void crew_tell(struct keeper *k, struct sp_span message);
+enum crew_courier { CREW_WITHOUT_COURIER, CREW_WITH_COURIER };
+void crew_want_courier(struct keeper *k, enum crew_courier wanted);
+void crew_tell(struct keeper *k, struct sp_span message); /* the workers */
+void crew_tell_courier(struct keeper *k);                 /* the configuration in force */
 void crew_tell_door(struct keeper *k, const struct channel_door *info, int fd);
-void crew_reap(struct keeper *k);                  /* after SIGCHLD */
-void crew_tick(struct keeper *k, int64_t mono_us); /* restarts what waited long enough */
-uint32_t crew_count(const struct keeper *k, enum crew_state state);
+void crew_reap(struct keeper *k);                                   /* after SIGCHLD */
+void crew_tick(struct keeper *k, int64_t mono_us);                  /* restarts what waited long enough */
+uint32_t crew_count(const struct keeper *k, enum crew_state state); /* workers */
+bool crew_has(const struct keeper *k, enum crew_state state);       /* anybody, the courier too */
 
 /* ---- control.c: admin.sock ---- */
 #define CONTROL_MAX 32
@@ -94,7 +101,7 @@ struct keeper {
     struct tally *tally; /* behind the engine's part of the shared block */
     uint8_t master[32];
     struct keeper_door doors[KEEPER_DOORS_MAX];
-    struct crew_member crew[WORKERS_MAX];
+    struct crew_member crew[CREW_MAX];
     struct activity activity;
     struct control *control;
     bool activity_running, saving, rotating, reloading, reload_again;

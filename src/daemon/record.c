@@ -80,6 +80,7 @@ static void add_facts(struct sp_text *t, const struct record_facts *f, const str
     add_word(t, SP_LIT(",\"door\":\""), f->door);
     add_word(t, SP_LIT(",\"transport\":\""), f->transport);
     add_text(t, SP_LIT(",\"source\":\""), sp_str(f->source));
+    add_text(t, SP_LIT(",\"acceptor\":\""), f->acceptor);
     add_text(t, SP_LIT(",\"client\":\""), r->client);
     add_text(t, SP_LIT(",\"service\":\""), r->service);
     add_etypes(t, r);

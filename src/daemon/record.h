@@ -38,7 +38,8 @@ struct record_facts {      /* what the door knows */
     const char *door;      /* "kdc", "kpasswd" */
     const char *transport; /* "udp", "tcp", "unix" */
     const char *source;
-    const char *name; /* of the code; NULL: krb_code_name */
+    const char *name;        /* of the code; NULL: krb_code_name */
+    struct sp_span acceptor; /* the service that handed the request on, in its own words; empty: none did */
     int64_t took_us;
 };
 

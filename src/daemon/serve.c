@@ -121,18 +121,19 @@ static void start_change(struct worker *w, struct sp_env env, struct kdc_actions
     record_write(&w->records, env, facts, &did->record);
 }
 
-void serve_request(struct worker *w, enum door_service service, const struct kdc_request *req,
-                   struct serve_answer *out)
+typedef void step(struct kdc *k, struct sp_env env, const struct kdc_request *req, struct sp_arena *mem,
+                  struct kdc_actions *out);
+
+static void serve(struct worker *w, step *go, struct record_facts facts, const struct kdc_request *req,
+                  struct serve_answer *out)
 {
-    bool kpasswd = service == DOOR_KPASSWD || (service == DOOR_EITHER && is_kpasswd(req->bytes));
-    struct record_facts facts = {.door = kpasswd ? "kpasswd" : "kdc", .transport = transport[req->door]};
     struct sp_env env = admin_env();
     struct kdc_actions *did = &w->did;
 
     *out = (struct serve_answer){0};
     if (req->door != KDC_UDP) /* there a batch settles; a change acknowledged before this came is seen */
         lmdb_settle(w->store);
-    (kpasswd ? kdc_kpasswd_step : kdc_step)(&w->kdc, env, req, &w->mem, did);
+    go(&w->kdc, env, req, &w->mem, did);
     facts.source = source_text(req);
     facts.took_us = admin_env().mono_us - env.mono_us;
     count_activity(w, &did->record, env);
@@ -142,6 +143,24 @@ void serve_request(struct worker *w, enum door_service service, const struct kdc
     }
     out->reply = did->reply;
     record_write(&w->records, env, &facts, &did->record);
+}
+
+void serve_request(struct worker *w, enum door_service service, const struct kdc_request *req,
+                   struct serve_answer *out)
+{
+    bool kpasswd = service == DOOR_KPASSWD || (service == DOOR_EITHER && is_kpasswd(req->bytes));
+    struct record_facts facts = {.door = kpasswd ? "kpasswd" : "kdc", .transport = transport[req->door]};
+
+    serve(w, kpasswd ? kdc_kpasswd_step : kdc_step, facts, req, out);
+}
+
+void serve_carried(struct worker *w, const struct kdc_request *req, const struct courier_ask *ask,
+                   struct serve_answer *out)
+{
+    struct record_facts facts = {
+        .door = "courier", .transport = ask->transport, .acceptor = sp_str(ask->acceptor)};
+
+    serve(w, kdc_step, facts, req, out);
 }
 
 void serve_done(struct worker *w)

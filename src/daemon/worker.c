@@ -23,6 +23,7 @@ union message { /* anything the keeper says */
     struct channel_new_config config;
     struct channel_verdict verdict;
     struct channel_give_up give_up;
+    struct channel_link link;
 };
 
 /* The keeper is gone, or we cannot go on: it will hear why and start another. */
@@ -99,6 +100,9 @@ static void hear(struct worker *w, const union message *m, int fd)
     case CHANNEL_GIVE_UP:
         streams_give_up(w, m->give_up.source);
         return;
+    case CHANNEL_LINK:
+        courier_link_open(w, fd);
+        return;
     case CHANNEL_STOP:
         w->stopping = true;
         return;
@@ -109,6 +113,8 @@ static void hear(struct worker *w, const union message *m, int fd)
     case CHANNEL_FAILED:
     case CHANNEL_CHANGE:
     case CHANNEL_ACTIVITY:
+    case CHANNEL_COURIER:
+    case CHANNEL_UNLINK:
         give_up("the keeper said something out of turn");
     }
 }

@@ -7,6 +7,7 @@
 #include "daemon/activity.h"
 #include "daemon/channel.h"
 #include "daemon/record.h"
+#include "daemon/source.h"
 #include "net/framing.h"
 #include "net/listen.h"
 #include "net/loop.h"
@@ -48,6 +49,7 @@ struct pending_change { /* a password change that the keeper works on (decision 
 struct worker {
     struct net_loop loop;
     struct net_watch channel;
+    struct net_watch courier; /* the pair to it; ready NULL: there is none */
     struct channel_setup *setup;
     struct channel_config *config; /* in force; replaced as a whole between steps */
     struct kdc kdc;
@@ -79,6 +81,9 @@ struct serve_answer {
 };
 void serve_request(struct worker *w, enum door_service service, const struct kdc_request *req,
                    struct serve_answer *out);
+/* The same, from the courier. */
+void serve_carried(struct worker *w, const struct kdc_request *req, const struct courier_ask *ask,
+                   struct serve_answer *out);
 void serve_done(struct worker *w); /* forgets the request */
 /* The answer to a length that cannot be right (T017): KRB_ERR_FIELD_TOOLONG, recorded. In the arena. */
 struct sp_span serve_too_long(struct worker *w, const struct kdc_source *from, enum kdc_door door);
@@ -99,9 +104,11 @@ void streams_give_up(struct worker *w, uint64_t source);
 int64_t streams_due_us(const struct worker *w, int64_t mono_us); /* -1: nothing waits */
 void stream_answer_later(struct stream *s, struct sp_span reply);
 
+/* ---- courier_link.c: what the courier hands on ---- */
+void courier_link_open(struct worker *w, int fd);
+void courier_link_close(struct worker *w);
+
 /* ---- source.c ---- */
-void source_of_address(const struct net_address *a, struct kdc_source *out);
-void source_of_uid(uint32_t uid, struct kdc_source *out);
 /* On loopback the source is the uid that owns the client's socket (decision 59). The kernel is asked when a
  * try is about to be counted: once for a connection, once in SOURCE_KEPT_US for datagrams from one address,
  * so that a client with many requests costs a few questions a second, not one a request.

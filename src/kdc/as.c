@@ -3,22 +3,12 @@
  * the answer depends on whether the client exists. */
 #include "kdc/internal.h"
 
-struct as {
-    bool known;                  /* else w->client is a stand-in: touched alike, but nothing of it shows */
-    struct sp_span lookup, salt; /* salt: by the realm's rule, whatever the account's is */
-    int32_t etype;               /* first of our order that the request lists */
-    struct krb_enc proof;
-    const struct store_key *key;   /* what the proof is tried with; then the reply key */
-    const struct kdc_source *from; /* who pays for a wrong guess */
-    struct kdc_guess guess;
-};
-
 /* Decision 43: these make no sense in an AS request; POSTDATED and anonymity are not ours. */
 static const uint8_t refused[] = {
     OPT_FORWARDED,         OPT_PROXY,           OPT_POSTDATED, OPT_CNAME_IN_ADDL_TKT,
     OPT_REQUEST_ANONYMOUS, OPT_ENC_TKT_IN_SKEY, OPT_RENEW,     OPT_VALIDATE};
 
-static bool check_request(struct kdc_work *w, struct as *a)
+static bool check_request(struct kdc_work *w, struct kdc_as *a)
 {
     const struct krb_req_body *b = &w->m.body;
 
@@ -40,7 +30,7 @@ static bool check_request(struct kdc_work *w, struct as *a)
 
 /* What follows the look-up does not branch on whether somebody was found: the processor would guess right
  * more often for one kind of name than for the other. */
-static bool find_client(struct kdc_work *w, struct as *a)
+static bool find_client(struct kdc_work *w, struct kdc_as *a)
 {
     static const bool expected[SP_EBUG + 1] = {[SP_OK] = true, [SP_ENOTFOUND] = true};
     struct krb_name *name = &w->m.body.cname;
@@ -66,7 +56,7 @@ static bool find_client(struct kdc_work *w, struct as *a)
 
 /* The entry that tells the client how its key is made. Random keys and unknown names get what the realm's
  * rule gives; which it is is chosen without a branch, as the processor's guess would show. */
-static bool make_info2(struct kdc_work *w, const struct as *a, const struct store_key *k, int32_t etype,
+static bool make_info2(struct kdc_work *w, const struct kdc_as *a, const struct store_key *k, int32_t etype,
                        struct sp_span *out)
 {
     const struct crypto_type *t = crypto_find_type(etype);
@@ -89,33 +79,95 @@ static bool make_info2(struct kdc_work *w, const struct as *a, const struct stor
     return krb_make(KRB_INFOS2, &list, w->mem, out, &w->e);
 }
 
-/* Error 25 (decision 45): one ETYPE-INFO2 entry, then what is offered. SPAKE (151) goes between the two. */
-static bool ask_for_proof(struct kdc_work *w, struct as *a)
+/* The key that a proof will be made with; *etype: its type. For unknown names the stand-in's, or NULL. */
+static bool find_key(struct kdc_work *w, const struct kdc_as *a, const struct store_key **k, int32_t *etype)
+{
+    *etype = a->etype;
+    *k = store_find_key(&w->client, a->etype, 0);
+    for (uint32_t i = 0; !*k && a->known && i < w->cf->enctype_count;
+         i++) { /* an account without that type of key */
+        *etype = w->cf->enctypes[i];
+        *k = kdc_has_i32(&w->m.body.etypes, *etype) ? store_find_key(&w->client, *etype, 0) : NULL;
+    }
+    return *k || !a->known ||
+           sp_fail(&w->e, SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP,
+                   "the account has no key of a type the client takes");
+}
+
+/* Errors 25 and 91 (decision 45): one ETYPE-INFO2 entry, then what is offered. 91 goes to a client that said
+ * which SPAKE groups it has, and goes on with SPAKE alone (RFC 9588 4.2). */
+static bool ask_for_proof(struct kdc_work *w, struct kdc_as *a)
 {
     static const struct store_key none;
-    const struct store_key *k = store_find_key(&w->client, a->etype, 0);
-    struct krb_pa offer[] = {
-        {PA_ETYPE_INFO2,   {0}       },
-        {PA_ENC_TIMESTAMP, SP_LIT("")},
-    };
-    struct krb_padata list = {offer, sizeof offer / sizeof offer[0]};
-    int32_t etype = a->etype;
+    struct kdc_spake_offer spake;
+    struct krb_pa offer[4] = {{.type = PA_ETYPE_INFO2}};
+    struct krb_padata list = {offer, 1};
+    const struct store_key *k;
+    int32_t etype;
 
     if (w->cf->reveal_unknown && !a->known)
         return sp_fail(&w->e, SP_EREFUSED, KDC_WHY_UNKNOWN, "no such client");
-    for (uint32_t i = 0; !k && a->known && i < w->cf->enctype_count;
-         i++) { /* an account without that type of key */
-        etype = w->cf->enctypes[i];
-        k = kdc_has_i32(&w->m.body.etypes, etype) ? store_find_key(&w->client, etype, 0) : NULL;
+    if (!find_key(w, a, &k, &etype) || !make_info2(w, a, k ? k : &none, etype, &offer[0].value))
+        return false;
+    if (w->cf->spake) {
+        if (!kdc_spake_offer(w, a, k, etype, &spake))
+            return false;
+        offer[list.count++] = (struct krb_pa){PA_SPAKE, spake.spake};
     }
-    if (!k && a->known)
-        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP,
-                       "the account has no key of a type the client takes");
-    if (!make_info2(w, a, k ? k : &none, etype, &offer[0].value) ||
-        !krb_make(KRB_PADATA, &list, w->mem, &w->err_data, &w->e))
+    if (w->cf->timestamp && !a->said_pa)
+        offer[list.count++] = (struct krb_pa){PA_ENC_TIMESTAMP, SP_LIT("")};
+    if (w->cf->spake && spake.cookie.n)
+        offer[list.count++] = (struct krb_pa){PA_FX_COOKIE, spake.cookie};
+    if (!krb_make(KRB_PADATA, &list, w->mem, &w->err_data, &w->e))
         return false;
     w->e.kind = SP_EREFUSED; /* the usual first answer; not worth a text */
-    w->e.proto = KDC_ERR_PREAUTH_REQUIRED;
+    w->e.proto = a->said_pa ? KDC_ERR_MORE_PREAUTH_DATA_REQUIRED : KDC_ERR_PREAUTH_REQUIRED;
+    return false;
+}
+
+const struct kdc_source *kdc_as_source(const struct kdc_work *w, struct kdc_as *a)
+{
+    if (!a->from)
+        a->from = w->req->look_closer ? w->req->look_closer(w->req->door_data) : &w->req->source;
+    return a->from;
+}
+
+bool kdc_as_reserve(struct kdc_work *w, struct kdc_as *a)
+{
+    uint64_t who = kdc_guess_unknown(w->k->shared, a->lookup); /* asked for known ones too: it takes time */
+
+    who = *(a->known ? &w->client.id : &who);
+    return kdc_guess_reserve(w->k->shared, w->cf, w->env, kdc_as_source(w, a), who, &a->guess);
+}
+
+struct sp_span kdc_as_proof(const struct kdc_work *w, bool honest, struct sp_span cipher, uint8_t *room)
+{
+    uint64_t change = (w->hash.a | 1) & ((uint64_t)honest - 1), head = 0; /* chosen without a branch */
+    size_t n = cipher.n < sizeof change ? cipher.n : sizeof change;
+
+    memcpy(room, cipher.p, cipher.n);
+    memcpy(&head, room, n);
+    head ^= change;
+    memcpy(room, &head, n);
+    return sp_span(room, cipher.n);
+}
+
+/* The texts are copied, at one length: formatting takes time that could be seen. */
+bool kdc_as_wrong(struct kdc_work *w, const struct kdc_as *a, bool allowed)
+{
+    static const struct {
+        int32_t reason;
+        char text[32];
+    } say[2][2] = {
+        {{KDC_WHY_THROTTLED, "too many failures; not verified"},
+         {KDC_WHY_THROTTLED, "too many failures; not verified"}                                             },
+        {{KDC_WHY_UNKNOWN, "no such client"},                    {KDC_WHY_PASSWORD, "wrong password or key"}},
+    };
+
+    w->out->record.failed = allowed;
+    w->e.kind = SP_EREFUSED;
+    w->e.proto = say[allowed][a->known].reason;
+    memcpy(w->e.text, say[allowed][a->known].text, sizeof say[0][0].text);
     return false;
 }
 
@@ -130,7 +182,7 @@ static bool try_key(struct kdc_work *w, const struct sp_key *key, struct sp_span
 
 /* What a failed try costs beside: one key made from the name and then used once and, where the record has no
  * key of that type, another that the backend keeps as it keeps those of accounts. */
-static void spend_keys(struct kdc_work *w, const struct as *a, uint8_t *plain)
+static void spend_keys(struct kdc_work *w, const struct kdc_as *a, uint8_t *plain)
 {
     struct sp_err e = {0};
     struct sp_key dummy;
@@ -147,36 +199,20 @@ static void spend_keys(struct kdc_work *w, const struct as *a, uint8_t *plain)
     sp_wipe(&dummy, sizeof dummy);
 }
 
-/* The proof in room of our own, its first bytes altered by `change`. */
-static struct sp_span altered(const struct as *a, uint64_t change, uint8_t *room)
-{
-    struct sp_span c = a->proof.cipher;
-    size_t n = c.n < sizeof change ? c.n : sizeof change;
-    uint64_t head = 0;
-
-    memcpy(room, c.p, c.n);
-    memcpy(&head, room, n);
-    head ^= change;
-    memcpy(room, &head, n);
-    return sp_span(room, c.n);
-}
-
 /* Whatever fails costs two decryptions, one with a key that may be kept and one with a key that is not;
- * unknown and throttled ones too. A proof that must not succeed is altered before: else the owner of the
- * stand-in, and who is throttled, would learn from one decryption less that theirs was right. How it is
- * altered follows from the whole request by a secret, so that nobody can make up for it. */
-static bool open_proof(struct kdc_work *w, struct as *a, bool allowed, uint8_t *plain, size_t *n)
+ * unknown and throttled ones too. */
+static bool open_proof(struct kdc_work *w, struct kdc_as *a, bool allowed, uint8_t *plain, size_t *n)
 {
     bool honest = allowed & a->known;
-    uint64_t change = (w->hash.a | 1) & ((uint64_t)honest - 1); /* none for honest ones, without a branch */
 
-    if (a->key && try_key(w, &a->key->key, altered(a, change, plain), plain, n) && honest)
+    if (a->key && try_key(w, &a->key->key, kdc_as_proof(w, honest, a->proof.cipher, plain), plain, n) &&
+        honest)
         return true;
     spend_keys(w, a, plain);
     return false;
 }
 
-static bool check_stamp(struct kdc_work *w, struct as *a, struct sp_span plain)
+static bool check_stamp(struct kdc_work *w, struct kdc_as *a, struct sp_span plain)
 {
     struct krb_pa_enc_ts ts = {0};
 
@@ -191,34 +227,16 @@ static bool check_stamp(struct kdc_work *w, struct as *a, struct sp_span plain)
     return true;
 }
 
-/* Why a proof did not count. The texts are copied, at one length: formatting takes time that could be seen.
- */
-static bool refuse_proof(struct kdc_work *w, bool allowed, bool known)
-{
-    static const struct {
-        int32_t reason;
-        char text[32];
-    } say[2][2] = {
-        {{KDC_WHY_THROTTLED, "too many failures; not verified"},
-         {KDC_WHY_THROTTLED, "too many failures; not verified"}                                             },
-        {{KDC_WHY_UNKNOWN, "no such client"},                    {KDC_WHY_PASSWORD, "wrong password or key"}},
-    };
-
-    w->e.kind = SP_EREFUSED;
-    w->e.proto = say[allowed][known].reason;
-    memcpy(w->e.text, say[allowed][known].text, sizeof say[0][0].text);
-    return false;
-}
-
 /* RFC 4120 5.2.7.2, with the try reserved before and given back unless the password was wrong. */
-static bool verify(struct kdc_work *w, struct as *a, const struct krb_pa *pa)
+static bool verify(struct kdc_work *w, struct kdc_as *a, const struct krb_pa *pa)
 {
-    uint64_t who;
     uint8_t *plain;
     size_t n = 0;
     bool allowed;
 
     w->out->record.preauth = "timestamp";
+    if (!w->cf->timestamp)
+        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_PADATA_TYPE_NOSUPP, "timestamps are not taken here");
     if (!krb_get(KRB_ENC, pa->value, KRB_STRICT, w->mem, &a->proof, &w->e))
         return false;
     if (!crypto_find_type(a->proof.etype))
@@ -229,14 +247,10 @@ static bool verify(struct kdc_work *w, struct as *a, const struct krb_pa *pa)
         return false;
     w->keep = true;
     a->key = store_find_key(&w->client, a->proof.etype, 0);
-    who = kdc_guess_unknown(w->k->shared, a->lookup); /* asked for known ones too: it takes time */
-    who = *(a->known ? &w->client.id : &who);
-    a->from = w->req->look_closer ? w->req->look_closer(w->req->door_data) : &w->req->source;
-    allowed = kdc_guess_reserve(w->k->shared, w->cf, w->env, a->from, who, &a->guess);
-    if (!open_proof(w, a, allowed, plain, &n)) {
-        w->out->record.failed = allowed;
-        return refuse_proof(w, allowed, a->known);
-    }
+    allowed = kdc_as_reserve(w, a);
+    if (!open_proof(w, a, allowed, plain, &n))
+        return kdc_as_wrong(w, a, allowed);
+    a->reply = a->key->key;
     w->proven = true;
     w->out->record.proven = true;
     return check_stamp(w, a, sp_span(plain, n));
@@ -318,16 +332,16 @@ static bool set_grant(struct kdc_work *w, struct kdc_grant *g)
 }
 
 /* Decision 44, RFC 6806 11: flag 15 and the checksum of the request go together. */
-static bool protect_request(struct kdc_work *w, const struct as *a, struct kdc_grant *g, struct krb_pa *pa,
-                            struct kdc_sealing *how)
+static bool protect_request(struct kdc_work *w, const struct kdc_as *a, struct kdc_grant *g,
+                            struct krb_pa *pa, struct kdc_sealing *how)
 {
     uint8_t sum[CRYPTO_CKSUM_MAX];
     size_t n = sizeof sum;
-    struct krb_checksum c = {.type = crypto_find_type(a->key->key.etype)->cksumtype};
+    struct krb_checksum c = {.type = crypto_find_type(a->reply.etype)->cksumtype};
 
     if (!w->canonical || !kdc_find_pa(&w->m.padata, PA_REQ_ENC_PA_REP))
         return true;
-    if (!crypto_checksum(w->k->crypto, &a->key->key, KU_AS_REQ, w->req->bytes, sum, &n, &w->e))
+    if (!crypto_checksum(w->k->crypto, &a->reply, KU_AS_REQ, w->req->bytes, sum, &n, &w->e))
         return false;
     c.sum = sp_span(sum, n);
     pa->type = PA_REQ_ENC_PA_REP;
@@ -336,12 +350,12 @@ static bool protect_request(struct kdc_work *w, const struct as *a, struct kdc_g
     return krb_make(KRB_CHECKSUM, &c, w->mem, &pa->value, &w->e);
 }
 
-static bool grant(struct kdc_work *w, struct as *a)
+static bool grant(struct kdc_work *w, struct kdc_as *a)
 {
     struct krb_pa info = {PA_ETYPE_INFO2, {0}}, protect = {0};
     struct kdc_grant g = {0};
     struct kdc_sealing how = {
-        .key = &a->key->key,
+        .key = &a->reply,
         .usage = KU_AS_REP,
         .kvno = a->key->kvno,
         .padata = {&info, 1},
@@ -349,21 +363,41 @@ static bool grant(struct kdc_work *w, struct as *a)
     };
 
     return set_grant(w, &g) && protect_request(w, a, &g, &protect, &how) &&
-           make_info2(w, a, a->key, a->proof.etype, &info.value) && kdc_make_reply(w, &g, &how);
+           make_info2(w, a, a->key, a->reply.etype, &info.value) && kdc_make_reply(w, &g, &how);
+}
+
+/* What came as proof, SPAKE before a timestamp. Nothing: it is asked for. */
+static bool prove(struct kdc_work *w, struct kdc_as *a)
+{
+    const struct krb_pa *stamp = kdc_find_pa(&w->m.padata, PA_ENC_TIMESTAMP);
+
+    if (a->said_pa && KRB_HAS(&a->said, 2))
+        return kdc_spake_verify(w, a);
+    if (stamp)
+        return verify(w, a, stamp);
+    if (a->said_pa && !KRB_HAS(&a->said, 0))
+        return sp_fail(&w->e, SP_EREFUSED, KDC_ERR_PREAUTH_FAILED,
+                       "a SPAKE message that clients do not send");
+    return ask_for_proof(w, a);
+}
+
+static bool read_spake(struct kdc_work *w, struct kdc_as *a)
+{
+    if (w->cf->spake) /* else unknown, and ignored (decision 56) */
+        a->said_pa = kdc_find_pa(&w->m.padata, PA_SPAKE);
+    return !a->said_pa || krb_get(KRB_PA_SPAKE, a->said_pa->value, KRB_STRICT, w->mem, &a->said, &w->e);
 }
 
 bool kdc_as(struct kdc_work *w)
 {
-    struct as a = {0};
-    const struct krb_pa *pa;
+    struct kdc_as a = {0};
     bool ok;
 
-    if (!check_request(w, &a) || !kdc_check_realm(w) || !kdc_find_service(w) || !find_client(w, &a))
+    if (!check_request(w, &a) || !read_spake(w, &a) || !kdc_check_realm(w) || !kdc_find_service(w) ||
+        !find_client(w, &a))
         return false;
-    pa = kdc_find_pa(&w->m.padata, PA_ENC_TIMESTAMP);
-    if (!pa)
-        return ask_for_proof(w, &a);
-    ok = verify(w, &a, pa) && check_client(w) && kdc_check_service(w) && grant(w, &a);
+    ok = prove(w, &a) && check_client(w) && kdc_check_service(w) && grant(w, &a);
+    sp_wipe(&a.reply, sizeof a.reply);
     if (ok)
         kdc_guess_success(w->k->shared, w->env, a.from, &a.guess);
     else if (w->proven)

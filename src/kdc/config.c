@@ -13,6 +13,8 @@ void kdc_config_defaults(struct kdc_config *c, enum kdc_lifetimes profile)
         .service_life_s = profile == KDC_WINDOWS_LIKE ? 36000 : 900,
         .file_service_life_s = 36000, /* an SMB session ends with its ticket */
         .changepw_life_s = 300,
+        .spake = true,
+        .timestamp = true,
         .reveal_disabled = true,
         .guess_limits = true,
     };

@@ -191,6 +191,29 @@ bool kdc_guess_reserve(struct kdc_shared *s, const struct kdc_config *cf, struct
     return ok;
 }
 
+/* Counted in v[2], with no failures in v[0]: where room is short these go before any counter of guesses. */
+bool kdc_spend_challenge(struct kdc_shared *s, struct sp_env env, const struct kdc_source *src)
+{
+    uint64_t limit = KDC_CHALLENGES * (kdc_is_near(src) ? KDC_GUESS_NEAR : 1);
+    int64_t now = env.mono_us / 1000000;
+    uint8_t buf[32];
+    uint64_t key = counter_key(s, 'c', 0, source_span(src, buf));
+    struct kdc_bucket *b = kdc_bucket_lock(kdc_guess_table(s), key);
+    struct kdc_slot *slot = kdc_bucket_find(b, key);
+    bool ok;
+
+    if (!slot)
+        slot = place_for(b, now);
+    if (slot->key != key || now - WHEN(slot->v[0]) >= KDC_CHALLENGES_S)
+        *slot = (struct kdc_slot){
+            key, {state_of(0, now), 0, 0}
+        };
+    ok = slot->v[2] < limit;
+    slot->v[2] += ok;
+    kdc_bucket_unlock(b);
+    return ok;
+}
+
 void kdc_guess_success(struct kdc_shared *s, struct sp_env env, const struct kdc_source *src,
                        struct kdc_guess *g)
 {

@@ -111,6 +111,39 @@ SP_MUST bool kdc_check_replay(struct kdc_work *w, const struct kdc_presented *p)
 SP_MUST bool kdc_check_owner(struct kdc_work *w, struct kdc_presented *p);
 SP_MUST bool kdc_to_key(const struct krb_keyblock *k, struct sp_key *out, struct sp_err *e);
 
+/* as.c, spake.c */
+struct kdc_as {                   /* one AS request */
+    bool known;                   /* else w->client is a stand-in: touched alike, but nothing of it shows */
+    struct sp_span lookup, salt;  /* salt: by the realm's rule, whatever the account's is */
+    int32_t etype;                /* first of our order that the request lists */
+    const struct krb_pa *said_pa; /* PA-SPAKE, NULL when there is none, and what it says */
+    struct krb_pa_spake said;
+    struct krb_enc proof;          /* a timestamp */
+    const struct store_key *key;   /* what the proof is tried with */
+    struct sp_key reply;           /* that key, or what SPAKE made of it */
+    const struct kdc_source *from; /* who pays for a wrong guess */
+    struct kdc_guess guess;
+};
+/* Who asks, found out at most once a request. */
+const struct kdc_source *kdc_as_source(const struct kdc_work *w, struct kdc_as *a);
+/* Counts a try before it is verified; false: it may not be. */
+bool kdc_as_reserve(struct kdc_work *w, struct kdc_as *a);
+/* The proof, copied to cipher.n bytes of room; altered unless honest. One that must not succeed is tried too:
+ * else the owner of the stand-in, and who is throttled, would learn from the time that theirs was right. How
+ * it is altered follows from the whole request by a secret, so that nobody can make up for it. */
+struct sp_span kdc_as_proof(const struct kdc_work *w, bool honest, struct sp_span cipher, uint8_t *room);
+/* The refusal of a try that failed, whatever the reason. Always false. */
+bool kdc_as_wrong(struct kdc_work *w, const struct kdc_as *a, bool allowed);
+
+#define KDC_COOKIE_S 600          /* kinit asks its human after the challenge (decision 46) */
+struct kdc_spake_offer {          /* for METHOD-DATA */
+    struct sp_span spake, cookie; /* both empty: a mere hint */
+};
+/* own: the account's key or the stand-in's, NULL where that has none. */
+SP_MUST bool kdc_spake_offer(struct kdc_work *w, struct kdc_as *a, const struct store_key *own, int32_t etype,
+                             struct kdc_spake_offer *o);
+SP_MUST bool kdc_spake_verify(struct kdc_work *w, struct kdc_as *a);
+
 /* as.c, tgs.c */
 SP_MUST bool kdc_as(struct kdc_work *w);
 SP_MUST bool kdc_tgs(struct kdc_work *w);

@@ -18,6 +18,9 @@
 
 enum kdc_lifetimes { KDC_STANDARD, KDC_WINDOWS_LIKE };
 enum kdc_salt { KDC_SALT_DEFAULT, KDC_SALT_RANDOM };
+/* When SPAKE's challenge is sent: with every error 25 on TCP, UNIX and loopback doors (decision 46), or only
+ * to clients that said which groups they have. */
+enum kdc_challenge { KDC_CHALLENGE_ALWAYS, KDC_CHALLENGE_ON_SUPPORT };
 
 struct kdc_config {
     struct krb_realm realm;
@@ -30,7 +33,9 @@ struct kdc_config {
     bool forwardable;
     int32_t changepw_life_s;
     enum kdc_salt salt;
-    uint8_t name_secret[32]; /* keyed hash of names: random salts, dummy keys of unknown users */
+    bool spake, timestamp; /* which proofs are offered and taken */
+    enum kdc_challenge challenge;
+    uint8_t name_secret[32]; /* keyed hash of names: random salts, dummy keys of unknown users; cookies */
     uint32_t iterations[4];  /* PBKDF2 counts of new keys, by the order of enctypes; 0: the type's own */
     bool reveal_unknown;     /* error 6 for unknown users */
     bool reveal_disabled;
@@ -101,7 +106,7 @@ struct kdc_record {    /* one decision; the daemon writes it as a JSON line. Spa
     int32_t requested_etypes[8];
     uint32_t requested_count;
     int32_t ticket_etype, session_etype, reply_etype; /* 0: none */
-    const char *preauth;                              /* "none", "timestamp" */
+    const char *preauth;                              /* "none", "timestamp", "spake" */
     int32_t code;                                     /* what the peer was told; 0: success */
     int32_t inner_code;                               /* what really happened, where the two differ */
     char text[160];                                   /* reason, for the administrator */

@@ -59,6 +59,11 @@ void kdc_guess_give_back(struct kdc_shared *s, struct kdc_guess *g);
 /* Gives back, and the source is familiar from now on. */
 void kdc_guess_success(struct kdc_shared *s, struct sp_env env, const struct kdc_source *src,
                        struct kdc_guess *g);
+/* T056: how many SPAKE challenges one source gets (far ones; near ones KDC_GUESS_NEAR times as many) in how
+ * many seconds. A challenge takes some 110 us, so that is a hundredth of a core, a tenth for near ones. */
+#define KDC_CHALLENGES 1000
+#define KDC_CHALLENGES_S 10
+bool kdc_spend_challenge(struct kdc_shared *s, struct sp_env env, const struct kdc_source *src);
 uint64_t kdc_guess_unknown(const struct kdc_shared *s, struct sp_span lookup);
 
 /* ---- tables: buckets of seven slots behind one lock ---- */

@@ -97,7 +97,7 @@ struct sp_span kdc_make_error(struct kdc_work *w, int32_t code, bool terse)
             m.cname = w->m.body.cname;
         }
     }
-    if (!terse && code != KDC_ERR_PREAUTH_REQUIRED) {
+    if (!terse && code != KDC_ERR_PREAUTH_REQUIRED && code != KDC_ERR_MORE_PREAUTH_DATA_REQUIRED) {
         m.has |= KRB_BIT(11);
         m.text = sp_str(krb_code_name(code));
     }
@@ -127,7 +127,8 @@ static void refuse(struct kdc_work *w)
     r->inner_code = kdc_inner_code(reason);
     memcpy(r->text, w->e.text, sizeof r->text);
     memset(r->ticket_id, 0, sizeof r->ticket_id);
-    if (r->code != KDC_ERR_PREAUTH_REQUIRED) /* decision 45 */
+    if (r->code != KDC_ERR_PREAUTH_REQUIRED &&
+        r->code != KDC_ERR_MORE_PREAUTH_DATA_REQUIRED) /* decision 45 */
         w->err_data = sp_span(NULL, 0);
     if (r->code == KRB_ERR_GENERIC)
         w->keep = false;

@@ -29,6 +29,7 @@ enum krb_code { /* RFC 4120 7.5.9 */
                 KDC_ERR_PREAUTH_FAILED = 24,
                 KDC_ERR_PREAUTH_REQUIRED = 25,
                 KDC_ERR_SERVER_NOMATCH = 26,
+                KDC_ERR_SVC_UNAVAILABLE = 29,
                 KRB_AP_ERR_BAD_INTEGRITY = 31,
                 KRB_AP_ERR_TKT_EXPIRED = 32,
                 KRB_AP_ERR_TKT_NYV = 33,

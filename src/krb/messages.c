@@ -21,6 +21,17 @@
 #define DEFINE(ident, nm, number) DEFINE_AS(ident, nm, number, SP_NOWHERE, SP_NOWHERE, false)
 #define DEFINE_HAS(ident, nm, number) DEFINE_AS(ident, nm, number, offsetof(M, has), SP_NOWHERE, false)
 #define DEFINE_LIST(ident, nm) DEFINE_AS(ident, nm, 0, SP_NOWHERE, SP_NOWHERE, true)
+/* A type with an extension marker. */
+#define DEFINE_OPEN(ident, nm, has_off)                                                                      \
+    static const struct sp_type t_##ident = {                                                                \
+        .name = nm,                                                                                          \
+        .field = f_##ident,                                                                                  \
+        .count = sizeof f_##ident / sizeof f_##ident[0],                                                     \
+        .open = true,                                                                                        \
+        .size = sizeof(M),                                                                                   \
+        .has = has_off,                                                                                      \
+        .raw = SP_NOWHERE,                                                                                   \
+    }
 #define SUB_(t, m, T, fl, nm)                                                                                \
     {                                                                                                        \
         .name = nm, .sub = &t_##T, .off = SP_OFF(m, struct krb_##T), .tag = t, .kind = SP_ROW_SUB,           \
@@ -423,6 +434,76 @@ static const struct sp_field f_change_passwd[] = {
 DEFINE_HAS(change_passwd, "ChangePasswdData", 0);
 #undef M
 
+#define M struct krb_spake_factor
+static const struct sp_field f_spake_factor[] = {
+    I32(0, type, "type"),
+    OOCTETS(1, data, "data"),
+};
+DEFINE_HAS(spake_factor, "SPAKESecondFactor", 0);
+#undef M
+
+#define M struct krb_spake_support
+static const struct sp_field f_spake_support[] = {
+    I32S(0, groups, struct krb_i32s, KRB_SPAKE_GROUPS_MAX, "groups"),
+};
+DEFINE(spake_support, "SPAKESupport", 0);
+#undef M
+
+#define M struct krb_spake_challenge
+static const struct sp_field f_spake_challenge[] = {
+    I32(0, group, "group"),
+    OCTETS(1, pubkey, "pubkey"),
+    LIST(2, factors, krb_spake_factors, spake_factor, KRB_SPAKE_FACTORS_MAX, "factors"),
+};
+DEFINE(spake_challenge, "SPAKEChallenge", 0);
+#undef M
+
+#define M struct krb_spake_response
+static const struct sp_field f_spake_response[] = {
+    OCTETS(0, pubkey, "pubkey"),
+    SUB(1, factor, enc, "factor"),
+};
+DEFINE(spake_response, "SPAKEResponse", 0);
+#undef M
+
+#define M struct krb_pa_spake
+static const struct sp_field f_pa_spake[] = {
+    OSUB(0, support, spake_support, "support"),
+    OSUB(1, challenge, spake_challenge, "challenge"),
+    OSUB(2, response, spake_response, "response"),
+    OSUB(3, encdata, enc, "encdata"),
+};
+static const struct sp_type t_pa_spake = {
+    .name = "PA-SPAKE",
+    .field = f_pa_spake,
+    .count = sizeof f_pa_spake / sizeof f_pa_spake[0],
+    .choice = true,
+    .size = sizeof(M),
+    .has = offsetof(M, has),
+    .raw = SP_NOWHERE,
+};
+#undef M
+
+#define M struct krb_iakerb_header
+static const struct sp_field f_iakerb_header[] = {
+    UTF8(1, target_realm, "target-realm"),
+    OOCTETS(2, cookie, "cookie"),
+    OFLAGS(3, header_flags, "header-flags"),
+};
+DEFINE_OPEN(iakerb_header, "IAKERB-HEADER", offsetof(M, has));
+static const struct sp_field f_iakerb_header_old[] = {
+    OCTETS(1, target_realm, "target-realm"),
+    OOCTETS(2, cookie, "cookie"),
+    OFLAGS(3, header_flags, "header-flags"),
+};
+DEFINE_OPEN(iakerb_header_old, "IAKERB-HEADER", offsetof(M, has));
+#undef M
+
+#define M struct krb_iakerb_finished
+static const struct sp_field f_iakerb_finished[] = {SUB(1, mic, checksum, "gss-mic")};
+DEFINE_OPEN(iakerb_finished, "IAKERB-FINISHED", SP_NOWHERE);
+#undef M
+
 #define M struct krb_padata
 static const struct sp_field f_padata[] = {WHOLE(pa, KRB_PADATA_MAX, "METHOD-DATA")};
 DEFINE_LIST(padata, "METHOD-DATA");
@@ -478,6 +559,11 @@ static const struct sp_type *const types[KRB_TYPE_COUNT] = {
     [KRB_CHANGE_PASSWD] = &t_change_passwd,
     [KRB_CHECKSUM] = &t_checksum,
     [KRB_KEYBLOCK] = &t_keyblock,
+    [KRB_IAKERB_FINISHED] = &t_iakerb_finished,
+    [KRB_IAKERB_HEADER] = &t_iakerb_header,
+    [KRB_IAKERB_HEADER_OLD] = &t_iakerb_header_old,
+    [KRB_PA_SPAKE] = &t_pa_spake,
+    [KRB_SPAKE_FACTOR] = &t_spake_factor,
 };
 
 static const struct sp_type *table(enum krb_type t)

@@ -28,6 +28,8 @@
 #define KRB_TICKETS_MAX 16
 #define KRB_LASTREQ_MAX 16
 #define KRB_INFO_MAX 32
+#define KRB_SPAKE_GROUPS_MAX 16
+#define KRB_SPAKE_FACTORS_MAX 16
 
 struct krb_i32s {
     int32_t *v;
@@ -351,6 +353,46 @@ struct krb_change_passwd { /* ChangePasswdData, RFC 3244 2 */
     struct sp_span targrealm; /* [2] OPTIONAL */
 };
 
+struct krb_spake_factor { /* SPAKESecondFactor, RFC 9588 4 */
+    uint32_t has;
+    int32_t type;
+    struct sp_span data; /* [1] OPTIONAL */
+};
+struct krb_spake_factors {
+    struct krb_spake_factor *v;
+    uint32_t count;
+};
+struct krb_spake_support { /* SPAKESupport */
+    struct krb_i32s groups;
+};
+struct krb_spake_challenge { /* SPAKEChallenge */
+    int32_t group;
+    struct sp_span pubkey;
+    struct krb_spake_factors factors;
+};
+struct krb_spake_response { /* SPAKEResponse */
+    struct sp_span pubkey;
+    struct krb_enc factor;
+};
+struct krb_pa_spake { /* PA-SPAKE, a CHOICE: one bit of `has` */
+    uint32_t has;
+    struct krb_spake_support support;     /* [0] */
+    struct krb_spake_challenge challenge; /* [1] */
+    struct krb_spake_response response;   /* [2] */
+    struct krb_enc encdata;               /* [3] */
+};
+
+struct krb_iakerb_header { /* IAKERB-HEADER, draft-ietf-kitten-iakerb-03; with an extension marker */
+    uint32_t has;
+    struct sp_span target_realm; /* [1]; UTF8String, or OCTET STRING in the old dialect of MIT 1.9 to 1.21 */
+    struct sp_span cookie;       /* [2] OPTIONAL */
+    uint32_t header_flags;       /* [3] OPTIONAL; Windows */
+};
+
+struct krb_iakerb_finished { /* IAKERB-FINISHED, draft-ietf-kitten-iakerb-03; with an extension marker */
+    struct krb_checksum mic; /* [1] over every earlier token of the context */
+};
+
 /* Every type that can be read, written and printed by itself. */
 enum krb_type {
     KRB_NAME,
@@ -386,6 +428,11 @@ enum krb_type {
     KRB_CHANGE_PASSWD,
     KRB_CHECKSUM,
     KRB_KEYBLOCK,
+    KRB_IAKERB_FINISHED,
+    KRB_IAKERB_HEADER,
+    KRB_IAKERB_HEADER_OLD, /* the same struct, the dialect of MIT 1.9 to 1.21 */
+    KRB_PA_SPAKE,
+    KRB_SPAKE_FACTOR,
     KRB_TYPE_COUNT,
 };
 

@@ -97,7 +97,8 @@ def test_the_tree_is_the_design_s():
     for path in ('init', 'account add', 'account passwd', 'account show', 'account list', 'account disable', 'account enable',
                  'account unlock', 'account delete', 'account keys', 'account alias', 'account export', 'account import',
                  'service add', 'service keytab', 'service rotate', 'service list', 'service delete', 'status', 'config check',
-                 'config show', 'client-config', 'backup', 'krbtgt rotate', 'version'):
+                 'config show', 'client-config', 'backup', 'krbtgt rotate', 'login', 'gss serve', 'gss connect', 'doctor',
+                 'version'):
         assert path in PATHS
 
 

@@ -167,7 +167,7 @@ class Instance:
         return self.server.process.pid
 
     def workers(self):
-        done = subprocess.run(['pgrep', '-P', str(self.pid)], capture_output=True, text=True)
+        done = subprocess.run(['pgrep', '-x', '-P', str(self.pid), 'sallyport-kdc'], capture_output=True, text=True)
         return [int(p) for p in done.stdout.split()]
 
     def records(self, event=None):
@@ -293,7 +293,7 @@ def test_loopback_sources_are_uids(instance, kinit, transport):
     it.start('--workers', '2')
     kinit(it).ok()              # uid 0 is familiar with alice from here on
     it.wait(lambda: [r for r in it.records('as') if r['code'] == 0])
-    assert [r['source'] for r in it.records('as') if r['preauth'] == 'timestamp'] == ['uid 0']
+    assert [r['source'] for r in it.records('as') if r['preauth'] != 'none'] == ['uid 0']
     spent = guess(it, 0, transport, b'bob', 45, 1000)
     # Records of two workers come in whatever order; what is spent stays spent.
     assert {'not verified' in text for text in spent} == {True, False} and any('no such client' in text for text in spent), spent
@@ -685,7 +685,10 @@ class Relay:
                 self.socket.sendto(ask_udp(self.to, message), back)
 
 
-def test_replays_are_known_after_a_restart(kdc, kinit):
+def test_replays_are_known_after_a_restart(instance, kinit):
+    kdc = instance()
+    kdc.configure('[kdc]\nspake = no\n')         # a SPAKE response is bound to the bytes around it anyhow
+    kdc.start('--workers', '2')
     relay = Relay(kdc.udp)
     kinit(relay).ok()
     proven = relay.requests[-1]
@@ -1077,7 +1080,7 @@ def test_record_schema(kdc, kinit):
     assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z', granted['ts'])
     assert (refused['code'], refused['name']) == (25, 'KDC_ERR_PREAUTH_REQUIRED')
     assert granted['client'] == f'alice@{REALM}' and granted['service'] == f'krbtgt/{REALM}@{REALM}'
-    assert granted['preauth'] == 'timestamp' and re.fullmatch('[0-9a-f]{32}', granted['ticket'])
+    assert granted['preauth'] == 'spake' and re.fullmatch('[0-9a-f]{32}', granted['ticket'])
     assert granted['etypes']['reply'] == 18 and granted['us'] < 1000000
     assert kinit(kdc, password='wrong-password').code != 0
     kdc.wait(lambda: [r for r in kdc.records('as') if r['code'] == 24])

@@ -35,10 +35,12 @@ def split(der):
 
 def meaning(der):
     """Tags and contents, but for the habits of the peers' writers: both leave off fields that hold nothing (an empty list,
-    in gokrb5 also 0 and an empty text), and pyasn1 writes -128 in two bytes."""
+    in gokrb5 also 0 and an empty text), pyasn1 writes -128 in two bytes, and Heimdal's kvno is signed: 32 bits either way."""
     seen = []
     for tag, body in split(der):
         value = int.from_bytes(body, 'big', signed=True) if tag == 2 else meaning(body) if tag & 0x20 else body
+        if tag == 2 and -2**31 <= value < 0:
+            value += 2**32
         if tag & 0xe0 == 0xa0 and not any(v for _, v in value):
             continue
         seen.append((tag, value))

@@ -78,24 +78,69 @@ static bool check_room(size_t need, size_t *out_n, struct sp_err *e)
     return have >= need || sp_fail(e, SP_EFULL, 0, "room for %zu bytes, %zu are needed", have, need);
 }
 
+/* Pieces are mixed as the one text that they stand for. */
+static uint64_t mix_pieces(uint64_t h, const struct sp_span *pieces, size_t count)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k < count; n += pieces[k++].n)
+        for (size_t i = 0; i < pieces[k].n; i++)
+            h = (h ^ pieces[k].p[i]) * 0x100000001b3u;
+    return (h ^ n) * 0x100000001b3u;
+}
+
+/* What stands beside the text is mixed in behind it, with its place. */
+static uint64_t mix_beside(uint64_t h, struct sp_span body, const struct crypto_beside *b)
+{
+    h = mix(h, body);
+    for (uint32_t i = 0; b && i < b->count; i++)
+        h = mix(mix_number(h, b->v[i].at), b->v[i].bytes);
+    return h;
+}
+
+static bool check_beside(const struct crypto_beside *b, size_t text_n, struct sp_err *e)
+{
+    size_t at = 0;
+
+    if (b && b->count > CRYPTO_BESIDE_MAX)
+        return sp_fail(e, SP_EINPUT, 0, "%u pieces beside a text, at most %d", b->count, CRYPTO_BESIDE_MAX);
+    for (uint32_t i = 0; b && i < b->count; at = b->v[i++].at)
+        if (b->v[i].at < at || b->v[i].at > text_n)
+            return sp_fail(e, SP_EINPUT, 0, "a piece beside a text at %zu", b->v[i].at);
+    return true;
+}
+
 bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
                     struct sp_span plain, uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_encrypt_beside(c, key, usage, rng, plain, NULL, out, out_n, e);
+}
+
+bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
+                           struct sp_span plain, const struct crypto_beside *b, uint8_t *out, size_t *out_n,
+                           struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     size_t body_n = CONFOUNDER_N + plain.n;
 
     (void)c;
-    if (!t || !check_room(crypto_cipher_n(t->etype, plain.n), out_n, e))
+    if (!t || !check_room(crypto_cipher_n(t->etype, plain.n), out_n, e) || !check_beside(b, plain.n, e))
         return false;
     sp_rng_fill(rng, out, CONFOUNDER_N);
     if (plain.n > 0)
-        memcpy(out + CONFOUNDER_N, plain.p, plain.n);
-    spread(mix(mix_key(key, 'e', usage), sp_span(out, body_n)), out + body_n, t->tag_n);
+        memmove(out + CONFOUNDER_N, plain.p, plain.n);
+    spread(mix_beside(mix_key(key, 'e', usage), sp_span(out, body_n), b), out + body_n, t->tag_n);
     return true;
 }
 
 bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
                     uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_decrypt_beside(c, key, usage, cipher, NULL, out, out_n, e);
+}
+
+bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
+                           const struct crypto_beside *b, uint8_t *out, size_t *out_n, struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     struct sp_span body = cipher, tag;
@@ -106,32 +151,39 @@ bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
     if (cipher.n < crypto_cipher_n(t->etype, 0))
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_BAD_INTEGRITY, "a ciphertext of %zu bytes cannot be %s",
                        cipher.n, t->name);
-    if (!check_room(cipher.n, out_n, e))
+    if (!check_room(cipher.n, out_n, e) || !check_beside(b, cipher.n - crypto_cipher_n(t->etype, 0), e))
         return false;
     body.n -= t->tag_n;
     tag = sp_span(cipher.p + body.n, t->tag_n);
     *out_n = 0;
-    if (!is_good(mix(mix_key(key, 'e', usage), body), tag))
+    if (!is_good(mix_beside(mix_key(key, 'e', usage), body, b), tag))
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_BAD_INTEGRITY, "wrong integrity tag (%s)", t->name);
     *out_n = body.n - CONFOUNDER_N;
     memmove(out, body.p + CONFOUNDER_N, *out_n);
     return true;
 }
 
-bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
-                     uint8_t *out, size_t *out_n, struct sp_err *e)
+bool crypto_checksum_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                            const struct sp_span *pieces, size_t count, uint8_t *out, size_t *out_n,
+                            struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
 
     (void)c;
     if (!t || !check_room(t->tag_n, out_n, e))
         return false;
-    spread(mix(mix_key(key, 'c', usage), data), out, t->tag_n);
+    spread(mix_pieces(mix_key(key, 'c', usage), pieces, count), out, t->tag_n);
     return true;
 }
 
-bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
-                   struct sp_span data, struct sp_span sum, struct sp_err *e)
+bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
+                     uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_checksum_pieces(c, key, usage, &data, 1, out, out_n, e);
+}
+
+bool crypto_verify_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                          const struct sp_span *pieces, size_t count, struct sp_span sum, struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
 
@@ -141,9 +193,15 @@ bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, i
     if (cksumtype != t->cksumtype)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_INAPP_CKSUM, "checksum type %d with a key of %s", cksumtype,
                        t->name);
-    if (sum.n != t->tag_n || !is_good(mix(mix_key(key, 'c', usage), data), sum))
+    if (sum.n != t->tag_n || !is_good(mix_pieces(mix_key(key, 'c', usage), pieces, count), sum))
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED, "wrong checksum, key usage %u", usage);
     return true;
+}
+
+bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                   struct sp_span data, struct sp_span sum, struct sp_err *e)
+{
+    return crypto_verify_pieces(c, key, usage, cksumtype, &data, 1, sum, e);
 }
 
 bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out, size_t *out_n,
@@ -239,6 +297,14 @@ bool crypto_sha256(struct crypto *c, struct sp_span data, uint8_t out[32], struc
     (void)c;
     (void)e;
     spread(mix('h', data), out, 32);
+    return true;
+}
+
+bool crypto_md5(struct crypto *c, struct sp_span data, uint8_t out[16], struct sp_err *e)
+{
+    (void)c;
+    (void)e;
+    spread(mix('5', data), out, 16);
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "crypto/openssl/backend.h"
+#include "crypto/openssl/groups.h"
 
 bool crypto_fail_backend(struct sp_err *e, const char *what)
 {
@@ -50,6 +51,7 @@ void crypto_free(struct crypto *c)
         return;
     crypto_aes_free(&c->aes);
     crypto_kept_free(&c->kept);
+    p256_free(c->p256);
     OSSL_LIB_CTX_free(c->lib);
     free(c);
 }

@@ -39,16 +39,21 @@ struct crypto_profile {
                    struct derived *out, struct sp_err *e);
     bool (*derive_constant)(struct crypto *c, const struct sp_key *key, struct sp_span constant, uint8_t *out,
                             struct sp_err *e);
-    /* body: confounder and text, encrypted in place; the tag goes behind it. */
+    /* body: confounder and text, encrypted in place; the tag goes behind it. b: beside it, or NULL. */
     bool (*encrypt)(struct crypto *c, const struct crypto_type *t, const struct derived *d, uint8_t *body,
-                    size_t body_n, struct sp_err *e);
+                    size_t body_n, const struct crypto_beside *b, struct sp_err *e);
     /* Confounder and text to out; out may be cipher.p. Wrong tag: 31, and nothing decrypted is left in out.
      */
     bool (*decrypt)(struct crypto *c, const struct crypto_type *t, const struct derived *d,
-                    struct sp_span cipher, uint8_t *out, struct sp_err *e);
+                    struct sp_span cipher, const struct crypto_beside *b, uint8_t *out, struct sp_err *e);
     bool (*prf)(struct crypto *c, const struct crypto_type *t, const struct derived *d, struct sp_span in,
                 uint8_t *out, struct sp_err *e);
 };
+/* What a tag covers: body (confounder and text), and what stands beside the text in its place. Returns how
+ * many pieces that is. */
+#define COVERED_MAX (2 * CRYPTO_BESIDE_MAX + 1)
+size_t crypto_covered(struct sp_span body, const struct crypto_beside *b, struct sp_span *out);
+
 const struct crypto_profile *crypto_rfc3962(void);
 const struct crypto_profile *crypto_rfc8009(void);
 const struct crypto_profile *crypto_profile_of(const struct crypto_type *t);
@@ -130,6 +135,7 @@ struct crypto {
     struct crypto_kept kept;
     uint8_t folded[FOLDED_USAGES][FOLD_COUNT][AES_BLOCK_N]; /* n-fold of usage | 99, AA, 55 */
     uint8_t folded_prf[AES_BLOCK_N];
+    struct p256 *p256; /* made when first asked for */
 };
 
 /* SP_EBACKEND with the library's own reason; leaves its error queue empty. */

@@ -39,8 +39,44 @@ static void forget(struct crypto *c, const struct sp_key *key, struct derived *r
         crypto_aes_forget(c);
 }
 
+size_t crypto_covered(struct sp_span body, const struct crypto_beside *b, struct sp_span *out)
+{
+    size_t n = 0, done = 0;
+
+    for (uint32_t i = 0; b && i < b->count; i++) {
+        size_t at = AES_BLOCK_N + b->v[i].at;
+
+        if (at > done)
+            out[n++] = sp_span(body.p + done, at - done);
+        out[n++] = b->v[i].bytes;
+        done = at;
+    }
+    out[n++] = sp_span(body.p + done, body.n - done);
+    return n;
+}
+
+/* Every offset lies in the text, and none before the one before it. */
+static bool check_beside(const struct crypto_beside *b, size_t text_n, struct sp_err *e)
+{
+    size_t at = 0;
+
+    if (b && b->count > CRYPTO_BESIDE_MAX)
+        return sp_fail(e, SP_EINPUT, 0, "%u pieces beside a text, at most %d", b->count, CRYPTO_BESIDE_MAX);
+    for (uint32_t i = 0; b && i < b->count; at = b->v[i++].at)
+        if (b->v[i].at < at || b->v[i].at > text_n)
+            return sp_fail(e, SP_EINPUT, 0, "a piece beside a text at %zu", b->v[i].at);
+    return true;
+}
+
 bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
                     struct sp_span plain, uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_encrypt_beside(c, key, usage, rng, plain, NULL, out, out_n, e);
+}
+
+bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
+                           struct sp_span plain, const struct crypto_beside *b, uint8_t *out, size_t *out_n,
+                           struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     struct derived room = {0};
@@ -51,13 +87,13 @@ bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
         return false;
     if (plain.n > TEXT_MAX)
         return sp_fail(e, SP_EINPUT, 0, "a text of %zu bytes is too long to encrypt", plain.n);
-    if (!check_room(crypto_cipher_n(t->etype, plain.n), out_n, e))
+    if (!check_room(crypto_cipher_n(t->etype, plain.n), out_n, e) || !check_beside(b, plain.n, e))
         return false;
     d = get_derived(c, t, key, DERIVED_CIPHER, usage, &room, e);
     sp_rng_fill(rng, out, AES_BLOCK_N);
     if (plain.n > 0)
-        memcpy(out + AES_BLOCK_N, plain.p, plain.n);
-    ok = d && crypto_profile_of(t)->encrypt(c, t, d, out, AES_BLOCK_N + plain.n, e);
+        memmove(out + AES_BLOCK_N, plain.p, plain.n);
+    ok = d && crypto_profile_of(t)->encrypt(c, t, d, out, AES_BLOCK_N + plain.n, b, e);
     if (!ok)
         sp_wipe(out, AES_BLOCK_N + plain.n);
     forget(c, key, &room);
@@ -66,6 +102,12 @@ bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
 
 bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
                     uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_decrypt_beside(c, key, usage, cipher, NULL, out, out_n, e);
+}
+
+bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span cipher,
+                           const struct crypto_beside *b, uint8_t *out, size_t *out_n, struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     struct derived room = {0};
@@ -77,10 +119,10 @@ bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
     if (cipher.n < crypto_cipher_n(t->etype, 0) || cipher.n > TEXT_MAX)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_BAD_INTEGRITY, "a ciphertext of %zu bytes cannot be %s",
                        cipher.n, t->name);
-    if (!check_room(cipher.n, out_n, e))
+    if (!check_room(cipher.n, out_n, e) || !check_beside(b, cipher.n - crypto_cipher_n(t->etype, 0), e))
         return false;
     d = get_derived(c, t, key, DERIVED_CIPHER, usage, &room, e);
-    ok = d && crypto_profile_of(t)->decrypt(c, t, d, cipher, out, e);
+    ok = d && crypto_profile_of(t)->decrypt(c, t, d, cipher, b, out, e);
     *out_n = ok ? cipher.n - crypto_cipher_n(t->etype, 0) : 0;
     if (ok)
         memmove(out, out + AES_BLOCK_N, *out_n);
@@ -90,32 +132,39 @@ bool crypto_decrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, 
 
 /* HASH_MAX bytes of it, of which the type's tag_n count. */
 static bool sum_data(struct crypto *c, const struct crypto_type *t, const struct sp_key *key, uint32_t usage,
-                     struct sp_span data, uint8_t sum[HASH_MAX], struct sp_err *e)
+                     const struct sp_span *pieces, size_t count, uint8_t sum[HASH_MAX], struct sp_err *e)
 {
     struct derived room = {0};
     const struct derived *d = get_derived(c, t, key, DERIVED_CKSUM, usage, &room, e);
 
     if (d)
-        crypto_hmac_sum(&d->mac, &data, 1, sum);
+        crypto_hmac_sum(&d->mac, pieces, count, sum);
     forget(c, key, &room);
     return d != NULL;
 }
 
-bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
-                     uint8_t *out, size_t *out_n, struct sp_err *e)
+bool crypto_checksum_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage,
+                            const struct sp_span *pieces, size_t count, uint8_t *out, size_t *out_n,
+                            struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     uint8_t sum[HASH_MAX];
 
-    if (!t || !check_room(t->tag_n, out_n, e) || !sum_data(c, t, key, usage, data, sum, e))
+    if (!t || !check_room(t->tag_n, out_n, e) || !sum_data(c, t, key, usage, pieces, count, sum, e))
         return false;
     memcpy(out, sum, t->tag_n);
     sp_wipe(sum, sizeof sum);
     return true;
 }
 
-bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
-                   struct sp_span data, struct sp_span given, struct sp_err *e)
+bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,
+                     uint8_t *out, size_t *out_n, struct sp_err *e)
+{
+    return crypto_checksum_pieces(c, key, usage, &data, 1, out, out_n, e);
+}
+
+bool crypto_verify_pieces(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                          const struct sp_span *pieces, size_t count, struct sp_span given, struct sp_err *e)
 {
     const struct crypto_type *t = crypto_check_key(key, e);
     uint8_t sum[HASH_MAX];
@@ -129,11 +178,17 @@ bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, i
     if (given.n != t->tag_n)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED, "a checksum of %zu bytes, key usage %u", given.n,
                        usage);
-    if (!sum_data(c, t, key, usage, data, sum, e))
+    if (!sum_data(c, t, key, usage, pieces, count, sum, e))
         return false;
     same = sp_equal_ct(sum, given.p, t->tag_n);
     sp_wipe(sum, sizeof sum);
     return same || sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED, "wrong checksum, key usage %u", usage);
+}
+
+bool crypto_verify(struct crypto *c, const struct sp_key *key, uint32_t usage, int32_t cksumtype,
+                   struct sp_span data, struct sp_span given, struct sp_err *e)
+{
+    return crypto_verify_pieces(c, key, usage, cksumtype, &data, 1, given, e);
 }
 
 bool crypto_prf(struct crypto *c, const struct sp_key *key, struct sp_span in, uint8_t *out, size_t *out_n,

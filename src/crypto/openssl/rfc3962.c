@@ -74,19 +74,26 @@ static bool derive(struct crypto *c, const struct sp_key *key, enum derived_kind
     return ok;
 }
 
-static bool encrypt(struct crypto *c, const struct crypto_type *t, const struct derived *d, uint8_t *body,
-                    size_t body_n, struct sp_err *e)
+static void tag(const struct derived *d, struct sp_span text, const struct crypto_beside *b,
+                uint8_t sum[HASH_MAX])
 {
-    struct sp_span text = {body, body_n};
+    struct sp_span parts[COVERED_MAX];
+
+    crypto_hmac_sum(&d->mac, parts, crypto_covered(text, b, parts), sum);
+}
+
+static bool encrypt(struct crypto *c, const struct crypto_type *t, const struct derived *d, uint8_t *body,
+                    size_t body_n, const struct crypto_beside *b, struct sp_err *e)
+{
     uint8_t sum[HASH_MAX];
 
-    crypto_hmac_sum(&d->mac, &text, 1, sum);
+    tag(d, sp_span(body, body_n), b, sum);
     memcpy(body + body_n, sum, t->tag_n);
     return crypto_aes_cts(c, AES_CTS_ENCRYPT, d->aes, t->key_n, body, body, body_n, e);
 }
 
 static bool decrypt(struct crypto *c, const struct crypto_type *t, const struct derived *d,
-                    struct sp_span cipher, uint8_t *out, struct sp_err *e)
+                    struct sp_span cipher, const struct crypto_beside *b, uint8_t *out, struct sp_err *e)
 {
     struct sp_span text = {out, cipher.n - t->tag_n};
     uint8_t sum[HASH_MAX];
@@ -94,7 +101,7 @@ static bool decrypt(struct crypto *c, const struct crypto_type *t, const struct 
 
     if (!crypto_aes_cts(c, AES_CTS_DECRYPT, d->aes, t->key_n, cipher.p, out, text.n, e))
         return false;
-    crypto_hmac_sum(&d->mac, &text, 1, sum);
+    tag(d, text, b, sum);
     same = sp_equal_ct(sum, cipher.p + text.n, t->tag_n);
     sp_wipe(sum, sizeof sum);
     if (same)

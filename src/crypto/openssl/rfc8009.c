@@ -74,37 +74,36 @@ static bool derive(struct crypto *c, const struct sp_key *key, enum derived_kind
 }
 
 /* Over the cipher state, which is always zero here, and the ciphertext. */
-static void tag(const struct derived *d, struct sp_span body, uint8_t sum[HASH_MAX])
+static void tag(const struct derived *d, struct sp_span body, const struct crypto_beside *b,
+                uint8_t sum[HASH_MAX])
 {
     static const uint8_t iv[AES_BLOCK_N];
-    const struct sp_span parts[] = {
-        {iv, sizeof iv},
-        body
-    };
+    struct sp_span parts[1 + COVERED_MAX];
 
-    crypto_hmac_sum(&d->mac, parts, 2, sum);
+    parts[0] = sp_span(iv, sizeof iv);
+    crypto_hmac_sum(&d->mac, parts, 1 + crypto_covered(body, b, parts + 1), sum);
 }
 
 static bool encrypt(struct crypto *c, const struct crypto_type *t, const struct derived *d, uint8_t *body,
-                    size_t body_n, struct sp_err *e)
+                    size_t body_n, const struct crypto_beside *b, struct sp_err *e)
 {
     uint8_t sum[HASH_MAX];
 
     if (!crypto_aes_cts(c, AES_CTS_ENCRYPT, d->aes, t->key_n, body, body, body_n, e))
         return false;
-    tag(d, sp_span(body, body_n), sum);
+    tag(d, sp_span(body, body_n), b, sum);
     memcpy(body + body_n, sum, t->tag_n);
     return true;
 }
 
 static bool decrypt(struct crypto *c, const struct crypto_type *t, const struct derived *d,
-                    struct sp_span cipher, uint8_t *out, struct sp_err *e)
+                    struct sp_span cipher, const struct crypto_beside *b, uint8_t *out, struct sp_err *e)
 {
     size_t body_n = cipher.n - t->tag_n;
     uint8_t sum[HASH_MAX];
     bool same;
 
-    tag(d, sp_span(cipher.p, body_n), sum);
+    tag(d, sp_span(cipher.p, body_n), b, sum);
     same = sp_equal_ct(sum, cipher.p + body_n, t->tag_n);
     sp_wipe(sum, sizeof sum);
     if (!same)

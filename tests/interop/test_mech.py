@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: MIT
+"""mech_sallyport.so under unmodified programs: whoever speaks GSS-API logs in through the one port that is open.
+
+Clients here know no KDC: the only way to one leads through the service.
+"""
+import json
+import os
+import pathlib
+import pwd
+import select
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import time
+
+import pytest
+
+import harness
+from harness import BUILD, HOST, PASSWORD, PEERS, REALM, WRONG_PASSWORD, Server, free_port, need_peer, peer, run
+
+PLUGIN = BUILD / 'src/plugin/mech_sallyport.so'
+PROGRAM = BUILD / 'tests/gss_api'
+OWN_OID = '1.3.6.1.4.1.32473.88.5'
+TARGET = f'HTTP@{HOST}'
+MODULES = '/usr/lib/apache2/modules'
+POSTGRES = pathlib.Path('/usr/lib/postgresql/15/bin')
+
+
+class MechRealm(harness.SallyportRealm):
+    """Our daemon with its courier's socket; acceptors may take MIT's old dialect."""
+
+    def start(self):
+        super().start()
+        self.server.stop()
+        (self.root / 'etc/sallyport/conf.d/mech.conf').write_text('[iakerb]\nold-mit = accept\n')
+        self.server = Server(self.server.argv, self.server.log, self.port)
+
+    def carried(self, client):
+        """Records of what came in-band for this client, oldest first; they are written a moment later."""
+        for _ in range(50):
+            lines = [json.loads(line) for line in self.records().read_text().splitlines()]
+            found = [r for r in lines if r.get('transport') == 'in-band' and r.get('client') == f'{client}@{REALM}']
+            if found:
+                return found
+            time.sleep(0.1)
+        return []
+
+
+@pytest.fixture(scope='module')
+def local(place):
+    dir = place / 'mech'
+    dir.mkdir()
+    dir.chmod(0o755)
+    it = MechRealm(dir, generous=True)
+    it.service_add(f'HTTP/{HOST}')
+    it.http_keytab = dir / 'http.keytab'
+    it.keytab(f'HTTP/{HOST}', it.http_keytab)
+    it.mech_config = dir / 'mech.conf'
+    it.mech_config.write_text(f'sallyport {OWN_OID} {PLUGIN} <interposer>\n')
+    yield it
+    it.close()
+
+
+class User:
+    """Somebody whose configuration names no KDC, with a cache of his own."""
+
+    def __init__(self, realm, home):
+        self.realm, self.home = realm, home
+        self.cache = home / 'cc'
+        self.conf = home / 'krb5.conf'
+        self.conf.write_text(f'[libdefaults]\n    default_realm = {REALM}\n    dns_lookup_kdc = false\n    rdns = false\n'
+                             '    dns_lookup_realm = false\n    dns_canonicalize_hostname = false\n')
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(('KRB5', 'SALLYPORT', 'GSS'))}
+        self.env.update(LC_ALL='C', HOME=str(home), KRB5_CONFIG=str(self.conf), KRB5CCNAME=f'FILE:{self.cache}',
+                        KRB5RCACHEDIR=str(home), SALLYPORT_ROOT=str(realm.root), GSS_MECH_CONFIG=str(realm.mech_config))
+        self.name = realm.user()
+
+    def kinit(self):
+        """A TGT, fetched where the KDC could be reached."""
+        run(peer('mit', 'kinit', self.name), stdin=PASSWORD + '\n',
+            env=dict(self.env, KRB5_CONFIG=str(self.realm.krb5_conf()))).ok()
+
+    def gss(self, *words, **env):
+        return run([PROGRAM, *words], env=dict(self.env, **env))
+
+    def pair(self, *words, **env):
+        return self.gss('pair', TARGET, f'acceptor={self.realm.http_keytab}', *words, **env)
+
+    def with_password(self, *words, password=PASSWORD, **env):
+        return self.pair(f'user={self.name}', f'password={password}', *words, **env)
+
+
+@pytest.fixture
+def user(local, home):
+    return User(local, home)
+
+
+def values(text):
+    return dict(line.split('=', 1) for line in text.splitlines() if '=' in line)
+
+
+# ---- one program, both sides ----
+
+def test_what_programs_find(user):
+    assert values(user.gss('mechs').ok()) == {'iakerb': '1', 'not-default': '0'}
+    user.env.pop('GSS_MECH_CONFIG')
+    assert values(user.gss('mechs').ok()) == {'iakerb': '1', 'not-default': '1'}     # Debian's own
+
+
+def test_password(user, local):
+    got = values(user.with_password('calls=every').ok())
+    assert got['peer'] == got['source'] == got['exported'] == f'{user.name}@{REALM}'
+    assert got['target'] == f'HTTP/{HOST}@{REALM}'
+    assert got['mech'] == 'iakerb' and got['tokens'] == '3+3'                         # decision 23
+    assert [r['preauth'] for r in local.carried(user.name)] == ['none', 'spake']
+
+
+def test_wrong_password(user):
+    user.with_password(password=WRONG_PASSWORD).refused('wrong password or key')
+    user.with_password().ok()                       # no failure of this kind is remembered
+
+
+def test_ticket_from_the_cache(user, local):
+    user.kinit()
+    assert values(user.pair('calls=every').ok())['tokens'] == '2+2'
+    assert f'HTTP/{HOST}@{REALM}' in run(peer('mit', 'klist'), env=user.env).ok()
+    assert values(user.pair().ok())['tokens'] == '1+1'
+    assert [(r['event'], r['code']) for r in local.carried(user.name)] == [('tgs', 0)]
+
+
+def test_client_keytab(user, local):
+    service = f'host/{user.home.name}'.lower() + '.test'
+    local.service_add(service)
+    local.keytab(service, user.home / 'client.keytab')
+    got = values(user.pair(f'client_keytab={user.home}/client.keytab').ok())
+    assert got['peer'] == f'{service}@{REALM}'
+
+
+def test_spnego_and_bindings(user):
+    got = values(user.with_password('mech=spnego', 'bindings=one channel').ok())
+    assert got['mech'] == 'iakerb' and got['peer'] == f'{user.name}@{REALM}'
+    user.with_password('bindings=one channel', 'acceptor_bindings=another').refused('channel')
+
+
+def test_threads(user):
+    text = user.with_password('threads=4', 'rounds=5').ok()
+    assert text.count(f'peer={user.name}@{REALM}\n') == 20
+
+
+def test_nothing_to_offer(user):
+    user.pair().refused('No credentials')
+    user.pair('mech=spnego').refused('No credentials', 'No Kerberos credentials')
+
+
+def test_one_replay_cache(user):
+    """File2 as MIT has it: the krb5 mechanism refuses what ours has seen, and the other way round."""
+    user.kinit()
+    user.pair().ok()
+    text = user.gss('replay', TARGET, f'acceptor={user.realm.http_keytab}').ok()
+    assert text.count('this authenticator was seen before') == 2 and text.count('Request is a replay') == 2
+
+
+def test_timestamp_needs_a_pin(user, local, place):
+    """A KDC without SPAKE: nothing to guess on goes through a server unless its host is allowed (decision 24)."""
+    plain = harness.SallyportRealm.__new__(harness.SallyportRealm)
+    dir = place / 'plain'
+    dir.mkdir()
+    dir.chmod(0o755)
+    plain.__init__(dir)
+    try:
+        plain.server.stop()
+        (plain.root / 'etc/sallyport/conf.d/plain.conf').write_text('[kdc]\nspake = no\n')
+        plain.server = Server(plain.server.argv, plain.server.log, plain.port)
+        plain.service_add(f'HTTP/{HOST}')
+        plain.http_keytab, plain.mech_config = dir / 'http.keytab', local.mech_config
+        plain.keytab(f'HTTP/{HOST}', plain.http_keytab)
+        other = User(plain, user.home)
+        other.with_password().refused('allow-timestamp', 'timestamp')
+        with open(plain.root / 'etc/sallyport/sallyport.conf', 'a', encoding='ascii') as f:
+            f.write(f'\n[client]\nallow-timestamp = elsewhere.test {HOST}\n')
+        assert values(other.with_password().ok())['peer'] == f'{other.name}@{REALM}'
+    finally:
+        plain.server.stop()
+
+
+def test_no_daemon(user, home):
+    """Tickets that are there are accepted; what has to be carried is refused soon, and next time at once."""
+    user.kinit()
+    user.pair().ok()
+    away = {'SALLYPORT_ROOT': str(home / 'nowhere')}
+    assert values(user.pair(**away).ok())['tokens'] == '1+1'
+    began = time.monotonic()
+    user.with_password(**away).refused('KDC')
+    assert time.monotonic() - began < 3
+    text = user.gss('twice', TARGET, f'acceptor={user.realm.http_keytab}', f'user={user.name}', f'password={PASSWORD}',
+                    **away).ok()
+    assert 'KDC' in text
+
+
+# ---- MIT 1.20.1 on the other end ----
+
+def over_tcp(server_env, client_env, user, *words, serve=()):
+    port = free_port()
+    server = subprocess.Popen([PROGRAM, 'serve', str(port), f'acceptor={user.realm.http_keytab}', *serve], env=server_env,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert server.stdout.readline() == 'ready\n'
+        client = run([PROGRAM, 'connect', str(port), TARGET, *words], env=client_env)
+        return client, server.communicate(timeout=20)[0]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_old_mit_initiator(user, local):
+    """Debian's own IAKERB, which follows a draft of its own, against ours with old-mit = accept."""
+    stock = {k: v for k, v in user.env.items() if k != 'GSS_MECH_CONFIG'}
+    client, server = over_tcp(user.env, stock, user, f'user={user.name}', f'password={PASSWORD}')
+    assert 'echo=good' in client.ok(), server
+    assert f'peer={user.name}@{REALM}' in server
+    assert local.carried(user.name)
+
+
+def test_old_mit_acceptor(user, local):
+    """Debian's own as acceptor, which asks its KDC directly; ours as initiator, told so in [client] old-mit."""
+    stock = dict(user.env, KRB5_CONFIG=str(local.krb5_conf()))
+    stock.pop('GSS_MECH_CONFIG')
+    machine = user.home / 'machine'
+    (machine / 'etc/sallyport').mkdir(parents=True)
+    ours = dict(user.env, SALLYPORT_ROOT=str(machine))
+    client, _ = over_tcp(stock, ours, user, f'user={user.name}', f'password={PASSWORD}')
+    client.refused('init_sec_context', 'the peer is gone')
+    (machine / 'etc/sallyport/sallyport.conf').write_text(f'[client]\nold-mit = {HOST}\n')
+    client, server = over_tcp(stock, ours, user, f'user={user.name}', f'password={PASSWORD}')
+    assert 'echo=good' in client.ok(), server
+    assert f'peer={user.name}@{REALM}' in server
+
+
+def test_delegated_ticket(user, local):
+    """Delegation is MIT's to start: a forwarded ticket needs a KDC of one's own. The acceptor takes it and stores it."""
+    stock = dict(user.env, KRB5_CONFIG=str(local.krb5_conf(forwardable='true')))
+    stock.pop('GSS_MECH_CONFIG')
+    run(peer('mit', 'kinit', '-f', user.name), stdin=PASSWORD + '\n', env=stock).ok()
+    client, server = over_tcp(user.env, stock, user, 'flags=0x3f', serve=[f'store=FILE:{user.home}/delegated'])
+    assert 'echo=good' in client.ok(), server
+    assert f'delegated={user.name}@{REALM}' in server
+    text = run(peer('mit', 'klist', '-f', f'FILE:{user.home}/delegated'), env=user.env).ok()
+    assert f'krbtgt/{REALM}@{REALM}' in text and 'Flags: Ff' in text
+
+
+# ---- Apache and curl ----
+
+@pytest.fixture(scope='module')
+def apache(local, place):
+    need_peer('mit')
+    dir = place / 'mech-apache'
+    (dir / 'htdocs').mkdir(parents=True)
+    (dir / 'htdocs' / 'index.html').write_text('through the small gate\n')
+    local.keytab(f'HTTP/{HOST}', dir / 'http.keytab')
+    server_user = pwd.getpwnam('www-data')
+    (dir / 'replay').mkdir()
+    for file in 'http.keytab', 'replay':
+        os.chown(dir / file, server_user.pw_uid, server_user.pw_gid)
+    port = free_port()
+    modules = 'mpm_prefork authn_core authz_core authz_user auth_gssapi dir headers'.split()
+    (dir / 'httpd.conf').write_text(
+        ''.join(f'LoadModule {m}_module {MODULES}/mod_{m}.so\n' for m in modules) + f'''
+ServerRoot {dir}
+ServerName {HOST}
+Listen 127.0.0.1:{port}
+PidFile {dir}/pid
+ErrorLog {dir}/error.log
+LogLevel info
+User www-data
+Group www-data
+DocumentRoot {dir}/htdocs
+DirectoryIndex index.html
+StartServers 2
+<Directory {dir}/htdocs>
+    AuthType GSSAPI
+    AuthName sallyport
+    GssapiCredStore keytab:{dir}/http.keytab
+    GssapiLocalName Off
+    GssapiConnectionBound On
+    Require valid-user
+    Header set X-User "expr=%{{REMOTE_USER}}"
+</Directory>
+''')
+    conf = dir / 'krb5.conf'
+    conf.write_text(f'[libdefaults]\n    default_realm = {REALM}\n    dns_lookup_kdc = false\n    rdns = false\n')
+    env = {k: v for k, v in os.environ.items() if not k.startswith(('KRB5', 'GSS'))}
+    env.update(KRB5_CONFIG=str(conf), KRB5RCACHEDIR=f'{dir}/replay', SALLYPORT_ROOT=str(local.root),
+               GSS_MECH_CONFIG=str(local.mech_config))
+    server = Server(peer('mit', 'apache2', '-f', dir / 'httpd.conf', '-DFOREGROUND'), dir / 'stderr.log', port, env)
+    server.port, server.dir = port, dir
+    yield server
+    server.stop()
+
+
+def curl(user, apache, *options):
+    return run(peer('mit', 'curl', '-sS', '-i', '--noproxy', '*', '--resolve', f'{HOST}:{apache.port}:127.0.0.1',
+                    '--negotiate', '-u', ':', *options, f'http://{HOST}:{apache.port}/'), env=user.env)
+
+
+def test_curl_and_apache(user, local, apache):
+    user.kinit()
+    text = curl(user, apache).ok()
+    assert '200 OK' in text and 'through the small gate' in text, (apache.dir / 'error.log').read_text()[-2000:]
+    assert f'X-User: {user.name}@{REALM}' in text
+    records = local.carried(user.name)
+    assert [(r['event'], r['code'], r['service']) for r in records] == [('tgs', 0, f'HTTP/{HOST}@{REALM}')]
+    assert records[0]['source'] == f'uid {pwd.getpwnam("www-data").pw_uid}'
+    assert '200 OK' in curl(user, apache).ok()          # with the ticket that is in the cache now
+    assert len(local.carried(user.name)) == 1
+
+
+def test_curl_without_the_plugin(user, apache):
+    user.kinit()
+    user.env.pop('GSS_MECH_CONFIG')
+    text = curl(user, apache).text
+    assert '401 Unauthorized' in text and 'small gate' not in text
+
+
+def test_mechanism_directory(user, local, apache):
+    """The way it is installed: a file in /etc/gss/mech.d, seen by nobody but this test."""
+    user.kinit()
+    user.env.pop('GSS_MECH_CONFIG')
+    shutil.copy(local.mech_config, user.home / '10-sallyport.conf')
+    inside = ('mkdir -p /etc/gss/mech.d 2>/dev/null; mount -t tmpfs none /etc/gss/mech.d && '
+              f'cp {user.home}/10-sallyport.conf /etc/gss/mech.d/ && exec "$@"')
+    text = run(['unshare', '-m', '--propagation', 'private', 'sh', '-c', inside, 'sh', PROGRAM, 'mechs'], env=user.env)
+    assert values(text.ok()) == {'iakerb': '1', 'not-default': '0'}
+
+
+# ---- PostgreSQL ----
+
+@pytest.fixture(scope='module')
+def postgres(local, place):
+    need_peer('gss')
+    if run(peer('gss', 'test', '-x', POSTGRES / 'initdb')).code != 0:
+        harness.absent('PostgreSQL 15 is absent')
+    dir = place / 'mech-postgres'
+    dir.mkdir()
+    who = pwd.getpwnam('www-data')      # PostgreSQL refuses to be root, and its own user comes with its installation
+    local.service_add(f'postgres/{HOST}')
+    local.keytab(f'postgres/{HOST}', dir / 'postgres.keytab')
+    conf = dir / 'krb5.conf'
+    conf.write_text(f'[libdefaults]\n    default_realm = {REALM}\n    dns_lookup_kdc = false\n    rdns = false\n')
+    for file in dir, dir / 'postgres.keytab':
+        os.chown(file, who.pw_uid, who.pw_gid)
+    as_owner = ['setpriv', f'--reuid={who.pw_uid}', f'--regid={who.pw_gid}', '--clear-groups']
+    plain = dict(LC_ALL='C', PATH=os.environ['PATH'], HOME=str(dir))
+    run(peer('gss', *as_owner, POSTGRES / 'initdb', '-D', dir / 'data', '-A', 'trust', '-U', 'postgres', '--no-sync'),
+        env=plain, cwd=dir).ok()
+    (dir / 'data/pg_hba.conf').write_text('local all all trust\nhost all all 127.0.0.1/32 gss include_realm=0\n')
+    port = free_port()
+    env = dict(plain, KRB5_CONFIG=str(conf), KRB5RCACHEDIR=str(dir), SALLYPORT_ROOT=str(local.root),
+               GSS_MECH_CONFIG=str(local.mech_config))
+    server = Server(peer('gss', *as_owner, POSTGRES / 'postgres', '-D', dir / 'data', '-p', port, '-k', dir, '-c',
+                         f'krb_server_keyfile={dir}/postgres.keytab', '-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off'),
+                    dir / 'log', port, env, patience=30)
+    server.port, server.dir = port, dir
+    server.sql = lambda text: run(peer('gss', POSTGRES / 'psql', '-h', dir, '-p', port, '-U', 'postgres', '-Atc', text),
+                                  env=plain).ok()
+    yield server
+    server.stop()
+
+
+def exactly(sock, n):
+    data = b''
+    while len(data) < n:
+        more = sock.recv(n - len(data))
+        assert more, 'the peer is gone'
+        data += more
+    return data
+
+
+def framed(sock):
+    return exactly(sock, struct.unpack('>I', exactly(sock, 4))[0])
+
+
+def message(sock):
+    """One message of PostgreSQL's protocol: its type and its body."""
+    kind, n = struct.unpack('>cI', exactly(sock, 5))
+    return kind, exactly(sock, n - 4)
+
+
+def log_in(user, postgres):
+    """PostgreSQL's protocol by hand, tokens from a GSS program: libpq itself asks for krb5 and nothing else."""
+    tokens, inherited = socket.socketpair()
+    program = subprocess.Popen([PROGRAM, 'initiate', str(inherited.fileno()), f'postgres@{HOST}'], env=user.env,
+                               pass_fds=[inherited.fileno()], stdout=subprocess.DEVNULL)
+    inherited.close()
+    with tokens, program, socket.create_connection(('127.0.0.1', postgres.port)) as server:
+        for each in tokens, server:
+            each.settimeout(20)
+        words = b''.join(w.encode() + b'\0' for w in ('user', user.name, 'database', 'postgres')) + b'\0'
+        server.sendall(struct.pack('>II', len(words) + 8, 3 << 16) + words)
+        while True:
+            kind, body = message(server)
+            assert kind == b'R', body
+            code = struct.unpack('>I', body[:4])[0]
+            if code == 0:
+                return server_says(server, b'select current_user\0')
+            if code == 8:
+                tokens.sendall(struct.pack('>I', len(body) - 4) + body[4:])
+                if program.poll() is not None or not wants_more(tokens, program):
+                    continue
+            token = framed(tokens)
+            server.sendall(b'p' + struct.pack('>I', len(token) + 4) + token)
+
+
+def wants_more(tokens, program):
+    """Whether the initiator has another token to send, or is done."""
+    while not select.select([tokens], [], [], 0.05)[0]:
+        if program.poll() is not None:
+            return False
+    return tokens.recv(1, socket.MSG_PEEK) != b''
+
+
+def server_says(server, query):
+    server.sendall(b'Q' + struct.pack('>I', len(query) + 4) + query)
+    while True:
+        kind, body = message(server)
+        if kind == b'D':
+            return body[6:].decode()
+        assert kind in b'SKZTNR', body
+
+
+def test_postgres_server(user, local, postgres):
+    user.kinit()
+    postgres.sql(f'create role {user.name} login')
+    assert log_in(user, postgres) == user.name, postgres.said()
+    assert [(r['event'], r['code'], r['service']) for r in local.carried(user.name)] == \
+        [('tgs', 0, f'postgres/{HOST}@{REALM}')]
+
+
+# ---- what it costs ----
+
+def test_start_up(user, capsys):
+    """Programs that make a GSS call pay for one small library; those that ask for mechanisms' attributes, as SPNEGO
+    does, for the engine too."""
+    def milliseconds(what, env):
+        took = []
+        for _ in range(200):
+            began = time.perf_counter()
+            subprocess.run([PROGRAM, what], env=env, stdout=subprocess.DEVNULL, check=True)
+            took.append((time.perf_counter() - began) * 1000)
+        return statistics.median(took)
+
+    plain = {k: v for k, v in user.env.items() if k != 'GSS_MECH_CONFIG'}
+    figures = {what: (milliseconds(what, plain), milliseconds(what, user.env)) for what in ('indicate', 'mechs')}
+    with capsys.disabled():
+        for what, (without, with_us) in figures.items():
+            print(f'\n    gss_api {what}: {without:.2f} ms, with the mechanism {with_us:.2f} ms', end='')
+    assert figures['indicate'][1] < figures['indicate'][0] + 5
