@@ -166,9 +166,9 @@ static void uncount_source(struct worker *w, struct stream_source *s)
 static void close_stream(struct stream *s)
 {
     struct streams *all = s->worker->streams;
+    int fd = s->watch.fd;
 
     net_loop_remove(&s->worker->loop, &s->watch);
-    (void)close(s->watch.fd);
     unlink_stream(all, s);
     all->count--;
     all->stashed -= s->in.max;
@@ -181,6 +181,7 @@ static void close_stream(struct stream *s)
         s->pending->gone = true;
     }
     publish(s->worker);
+    (void)close(fd); /* last: a peer that sees its end and comes again must not be counted twice */
     free(s);
 }
 

@@ -467,8 +467,10 @@ def test_too_many_connections_cost_the_oldest(instance, workers):
     it = instance()
     it.configure('[kdc]\ntcp-max = 20\n')
     it.start('--workers', workers)
-    idle = [connect(it.udp) for _ in range(20)]
-    time.sleep(0.1)             # all accepted, whoever did it
+    idle = []
+    for _ in range(20):
+        idle.append(connect(it.udp))
+        time.sleep(0.01)        # accepted before the next one comes: else which is oldest is up to the workers
     for i in range(3):
         late = connect(it.udp)
         late.sendall(frame(as_req(nonce=i + 1)))
