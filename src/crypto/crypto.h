@@ -92,6 +92,9 @@ SP_MUST bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, u
 SP_MUST bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t usage,
                                    struct sp_span cipher, const struct crypto_beside *b, uint8_t *out,
                                    size_t *out_n, struct sp_err *e);
+/* For backends: every offset lies in the text of text_n bytes, and none before the one before it; else
+ * SP_EINPUT. */
+bool crypto_check_beside(const struct crypto_beside *b, size_t text_n, struct sp_err *e);
 
 /* The keyed checksum that goes with the key's type. Room needed: CRYPTO_CKSUM_MAX. */
 SP_MUST bool crypto_checksum(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_span data,

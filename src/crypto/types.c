@@ -87,6 +87,18 @@ bool crypto_random_key(int32_t etype, struct sp_rng *rng, struct sp_key *out, st
     return true;
 }
 
+bool crypto_check_beside(const struct crypto_beside *b, size_t text_n, struct sp_err *e)
+{
+    size_t at = 0;
+
+    if (b && b->count > CRYPTO_BESIDE_MAX)
+        return sp_fail(e, SP_EINPUT, 0, "%u pieces beside a text, at most %d", b->count, CRYPTO_BESIDE_MAX);
+    for (uint32_t i = 0; b && i < b->count; at = b->v[i++].at)
+        if (b->v[i].at < at || b->v[i].at > text_n)
+            return sp_fail(e, SP_EINPUT, 0, "a piece beside a text at %zu", b->v[i].at);
+    return true;
+}
+
 /* RFC 9588 12.1. */
 static const struct crypto_group_info groups[] = {
     {CRYPTO_EDWARDS25519, 32, 32, 32, "edwards25519"},

@@ -98,18 +98,6 @@ static uint64_t mix_beside(uint64_t h, struct sp_span body, const struct crypto_
     return h;
 }
 
-static bool check_beside(const struct crypto_beside *b, size_t text_n, struct sp_err *e)
-{
-    size_t at = 0;
-
-    if (b && b->count > CRYPTO_BESIDE_MAX)
-        return sp_fail(e, SP_EINPUT, 0, "%u pieces beside a text, at most %d", b->count, CRYPTO_BESIDE_MAX);
-    for (uint32_t i = 0; b && i < b->count; at = b->v[i++].at)
-        if (b->v[i].at < at || b->v[i].at > text_n)
-            return sp_fail(e, SP_EINPUT, 0, "a piece beside a text at %zu", b->v[i].at);
-    return true;
-}
-
 bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
                     struct sp_span plain, uint8_t *out, size_t *out_n, struct sp_err *e)
 {
@@ -124,7 +112,8 @@ bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t 
     size_t body_n = CONFOUNDER_N + plain.n;
 
     (void)c;
-    if (!t || !check_room(crypto_cipher_n(t->etype, plain.n), out_n, e) || !check_beside(b, plain.n, e))
+    if (!t || !check_room(crypto_cipher_n(t->etype, plain.n), out_n, e) ||
+        !crypto_check_beside(b, plain.n, e))
         return false;
     sp_rng_fill(rng, out, CONFOUNDER_N);
     if (plain.n > 0)
@@ -151,7 +140,8 @@ bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t 
     if (cipher.n < crypto_cipher_n(t->etype, 0))
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_BAD_INTEGRITY, "a ciphertext of %zu bytes cannot be %s",
                        cipher.n, t->name);
-    if (!check_room(cipher.n, out_n, e) || !check_beside(b, cipher.n - crypto_cipher_n(t->etype, 0), e))
+    if (!check_room(cipher.n, out_n, e) ||
+        !crypto_check_beside(b, cipher.n - crypto_cipher_n(t->etype, 0), e))
         return false;
     body.n -= t->tag_n;
     tag = sp_span(cipher.p + body.n, t->tag_n);

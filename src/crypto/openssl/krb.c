@@ -55,19 +55,6 @@ size_t crypto_covered(struct sp_span body, const struct crypto_beside *b, struct
     return n;
 }
 
-/* Every offset lies in the text, and none before the one before it. */
-static bool check_beside(const struct crypto_beside *b, size_t text_n, struct sp_err *e)
-{
-    size_t at = 0;
-
-    if (b && b->count > CRYPTO_BESIDE_MAX)
-        return sp_fail(e, SP_EINPUT, 0, "%u pieces beside a text, at most %d", b->count, CRYPTO_BESIDE_MAX);
-    for (uint32_t i = 0; b && i < b->count; at = b->v[i++].at)
-        if (b->v[i].at < at || b->v[i].at > text_n)
-            return sp_fail(e, SP_EINPUT, 0, "a piece beside a text at %zu", b->v[i].at);
-    return true;
-}
-
 bool crypto_encrypt(struct crypto *c, const struct sp_key *key, uint32_t usage, struct sp_rng *rng,
                     struct sp_span plain, uint8_t *out, size_t *out_n, struct sp_err *e)
 {
@@ -87,7 +74,7 @@ bool crypto_encrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t 
         return false;
     if (plain.n > TEXT_MAX)
         return sp_fail(e, SP_EINPUT, 0, "a text of %zu bytes is too long to encrypt", plain.n);
-    if (!check_room(crypto_cipher_n(t->etype, plain.n), out_n, e) || !check_beside(b, plain.n, e))
+    if (!check_room(crypto_cipher_n(t->etype, plain.n), out_n, e) || !crypto_check_beside(b, plain.n, e))
         return false;
     d = get_derived(c, t, key, DERIVED_CIPHER, usage, &room, e);
     sp_rng_fill(rng, out, AES_BLOCK_N);
@@ -119,7 +106,8 @@ bool crypto_decrypt_beside(struct crypto *c, const struct sp_key *key, uint32_t 
     if (cipher.n < crypto_cipher_n(t->etype, 0) || cipher.n > TEXT_MAX)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_BAD_INTEGRITY, "a ciphertext of %zu bytes cannot be %s",
                        cipher.n, t->name);
-    if (!check_room(cipher.n, out_n, e) || !check_beside(b, cipher.n - crypto_cipher_n(t->etype, 0), e))
+    if (!check_room(cipher.n, out_n, e) ||
+        !crypto_check_beside(b, cipher.n - crypto_cipher_n(t->etype, 0), e))
         return false;
     d = get_derived(c, t, key, DERIVED_CIPHER, usage, &room, e);
     ok = d && crypto_profile_of(t)->decrypt(c, t, d, cipher, b, out, e);
