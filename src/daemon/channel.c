@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/channel.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
+#include "net/pass.h"
+
 static void keep(char *to, size_t max, struct sp_span s)
 {
     size_t n = s.n < max - 1 ? s.n : max - 1;
@@ -47,4 +52,13 @@ void channel_describe_courier(struct courier_config *to, const struct channel_co
     to->attest_count = c->courier_attest_count;
     to->max_connections = c->courier_max;
     to->log_flood = c->log_flood;
+}
+
+_Noreturn void channel_die(const char *text)
+{
+    struct channel_failed m = {.type = CHANNEL_FAILED};
+
+    (void)snprintf(m.text, sizeof m.text, "%s", text);
+    (void)net_send(CHANNEL_FD, sp_span(&m, sizeof m), -1);
+    _exit(1);
 }

@@ -151,4 +151,7 @@ struct channel_plain { /* READY, START, STOP, RECORDS */
     enum channel_type type;
 };
 
+/* For what the keeper started: it cannot go on. The keeper, if it is there, hears why and starts another. */
+_Noreturn void channel_die(const char *text);
+
 #endif

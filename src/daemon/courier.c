@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -21,21 +20,12 @@ union message { /* anything the keeper says */
     struct channel_link link;
 };
 
-static _Noreturn void give_up(const char *text)
-{
-    struct channel_failed m = {.type = CHANNEL_FAILED};
-
-    (void)snprintf(m.text, sizeof m.text, "%s", text);
-    (void)net_send(CHANNEL_FD, sp_span(&m, sizeof m), -1);
-    _exit(1);
-}
-
 static void *zeroed(size_t n)
 {
     void *p = calloc(1, n);
 
     if (!p)
-        give_up("no memory");
+        channel_die("no memory");
     return p;
 }
 
@@ -56,12 +46,12 @@ static void open_door(struct courier *c, const struct channel_door *info, int fd
     struct sp_err e = {0};
 
     if (c->door_open || fd < 0)
-        give_up("a door that cannot be opened");
+        channel_die("a door that cannot be opened");
     c->door = (struct net_watch){.fd = fd, .ready = courier_accept, .owner = c};
     c->door_id = info->id;
     c->door_open = true;
     if (!net_loop_add(&c->loop, &c->door, EPOLLIN, &e))
-        give_up(e.text);
+        channel_die(e.text);
 }
 
 static void close_door(struct courier *c)
@@ -109,7 +99,7 @@ static void hear(struct courier *c, const union message *m, int fd)
     case CHANNEL_CHANGE:
     case CHANNEL_ACTIVITY:
     case CHANNEL_GIVE_UP:
-        give_up("the keeper said something out of turn");
+        channel_die("the keeper said something out of turn");
     }
 }
 
@@ -158,7 +148,7 @@ static void start_records(struct courier *c)
     uint64_t key;
 
     if (!block)
-        give_up("no memory");
+        channel_die("no memory");
     memset(block, 0, n);
     sp_rng_fill(rng, &key, sizeof key);
     record_init(&c->records, -1, WORKERS_MAX, 0);
@@ -180,9 +170,9 @@ static void lock_down(bool sandbox)
     struct sp_err e = {0};
 
     if (!net_drop_capabilities(&e))
-        give_up(e.text);
+        channel_die(e.text);
     if (sandbox && !net_enter_sandbox(&e))
-        give_up(e.text);
+        channel_die(e.text);
 }
 
 /* ---- running ---- */
@@ -231,16 +221,16 @@ void courier_main(void)
 
     quiet_signals();
     if (!net_hide(&e))
-        give_up(e.text);
+        channel_die(e.text);
     (void)fcntl(CHANNEL_FD, F_SETFD, FD_CLOEXEC);
     sp_arena_init(&c->mem, zeroed(COURIER_ARENA), COURIER_ARENA);
     if (!net_loop_init(&c->loop, &e))
-        give_up(e.text);
+        channel_die(e.text);
     start_records(c);
     hear_beginning(c, &sandbox);
     c->channel = (struct net_watch){.fd = CHANNEL_FD, .ready = channel_ready, .owner = c};
     if (!net_loop_add(&c->loop, &c->channel, EPOLLIN, &e))
-        give_up(e.text);
+        channel_die(e.text);
     lock_down(sandbox);
     if (!net_send(CHANNEL_FD, sp_span(&ready, sizeof ready), -1))
         _exit(1);

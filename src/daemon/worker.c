@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -26,16 +25,6 @@ union message { /* anything the keeper says */
     struct channel_link link;
 };
 
-/* The keeper is gone, or we cannot go on: it will hear why and start another. */
-static _Noreturn void give_up(const char *text)
-{
-    struct channel_failed m = {.type = CHANNEL_FAILED};
-
-    (void)snprintf(m.text, sizeof m.text, "%s", text);
-    (void)net_send(CHANNEL_FD, sp_span(&m, sizeof m), -1);
-    _exit(1);
-}
-
 /* ---- doors ---- */
 
 static void open_door(struct worker *w, const struct channel_door *info, int fd)
@@ -44,13 +33,13 @@ static void open_door(struct worker *w, const struct channel_door *info, int fd)
     struct door *d = info->id < DOORS_MAX ? &w->doors[info->id] : NULL;
 
     if (!d || d->open || fd < 0)
-        give_up("a door that cannot be opened");
+        channel_die("a door that cannot be opened");
     *d = (struct door){.open = true, .info = *info, .worker = w, .bound.n = sizeof d->bound.sa};
     (void)getsockname(fd, (struct sockaddr *)&d->bound.sa, &d->bound.n);
     d->watch = (struct net_watch){.fd = fd, .owner = d};
     d->watch.ready = info->kind == DOOR_UDP ? udp_ready : streams_accept;
     if (!net_loop_add(&w->loop, &d->watch, EPOLLIN | EPOLLEXCLUSIVE, &e))
-        give_up(e.text);
+        channel_die(e.text);
 }
 
 static void close_door(struct worker *w, uint32_t id)
@@ -115,7 +104,7 @@ static void hear(struct worker *w, const union message *m, int fd)
     case CHANNEL_ACTIVITY:
     case CHANNEL_COURIER:
     case CHANNEL_UNLINK:
-        give_up("the keeper said something out of turn");
+        channel_die("the keeper said something out of turn");
     }
 }
 
@@ -157,20 +146,20 @@ static void attach(struct worker *w, int fd)
 
     (void)close(fd);
     if (block == MAP_FAILED)
-        give_up("cannot map the shared block");
+        channel_die("cannot map the shared block");
     if (w->setup->tally_at > n || n - w->setup->tally_at < tally_bytes())
-        give_up("the shared block is too short");
+        channel_die("the shared block is too short");
     w->tally = (struct tally *)(void *)((uint8_t *)block + w->setup->tally_at);
     w->kdc.shared = kdc_shared_attach(block, n);
     if (!w->kdc.shared)
-        give_up("the shared block is not one");
+        channel_die("the shared block is not one");
 }
 
 static void set_up(struct worker *w, const struct channel_setup *m, int fd)
 {
     w->setup = malloc(sizeof *w->setup);
     if (!w->setup)
-        give_up("no memory");
+        channel_die("no memory");
     *w->setup = *m;
     channel_link_config(&w->setup->config);
     w->config = &w->setup->config;
@@ -189,14 +178,14 @@ static void hear_beginning(struct worker *w)
     enum channel_type type = CHANNEL_SETUP;
 
     if (!m)
-        give_up("no memory");
+        channel_die("no memory");
     while (type != CHANNEL_START) {
         int fd = next_message(m);
         type = m->type;
         if (type == CHANNEL_SETUP)
             set_up(w, &m->setup, fd);
         else if (!w->setup)
-            give_up("the keeper said something before the beginning");
+            channel_die("the keeper said something before the beginning");
         else if (type == CHANNEL_RECORDS)
             start_records(w, fd);
         else if (type != CHANNEL_START)
@@ -211,7 +200,7 @@ static void *zeroed(size_t n)
     void *p = calloc(1, n);
 
     if (!p)
-        give_up("no memory");
+        channel_die("no memory");
     return p;
 }
 
@@ -224,12 +213,12 @@ static void allocate(struct worker *w)
     w->udp = udp_new();
     w->streams = streams_new(w->rng);
     if (!w->udp || !w->streams || !activity_init(&w->activity, CHANNEL_ROWS_MAX))
-        give_up("no memory");
+        channel_die("no memory");
     if (!net_loop_init(&w->loop, &e))
-        give_up(e.text);
+        channel_die(e.text);
     w->kdc.crypto = crypto_new(&e);
     if (!w->kdc.crypto)
-        give_up(e.text);
+        channel_die(e.text);
 }
 
 /* Everything that opens a file happens here; afterwards nothing can. */
@@ -240,7 +229,7 @@ static void open_store(struct worker *w)
     w->store = lmdb_open(w->setup->state, LMDB_READ, w->setup->master, w->kdc.crypto, w->rng, &e);
     sp_wipe(w->setup->master, sizeof w->setup->master);
     if (!w->store)
-        give_up(e.text);
+        channel_die(e.text);
     net_owner_open(&w->owner);
     w->kdc.accounts = lmdb_lookup(w->store);
     w->kdc.config = &w->config->config.kdc;
@@ -251,9 +240,9 @@ static void lock_down(struct worker *w)
     struct sp_err e = {0};
 
     if (!net_drop_capabilities(&e))
-        give_up(e.text);
+        channel_die(e.text);
     if (w->setup->sandbox && !net_enter_sandbox(&e))
-        give_up(e.text);
+        channel_die(e.text);
 }
 
 /* ---- running ---- */
@@ -348,14 +337,14 @@ void worker_main(void)
 
     quiet_signals();
     if (!net_hide(&e))
-        give_up(e.text);
+        channel_die(e.text);
     (void)fcntl(CHANNEL_FD, F_SETFD, FD_CLOEXEC);
     allocate(w);
     hear_beginning(w);
     open_store(w);
     w->channel = (struct net_watch){.fd = CHANNEL_FD, .ready = channel_ready, .owner = w};
     if (!net_loop_add(&w->loop, &w->channel, EPOLLIN, &e))
-        give_up(e.text);
+        channel_die(e.text);
     lock_down(w);
     if (!net_send(CHANNEL_FD, sp_span(&ready, sizeof ready), -1))
         _exit(1);
