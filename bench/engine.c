@@ -72,6 +72,7 @@ static void init(struct engine *g, const char *dir, struct sp_rng *rng)
         bench_die("store", &e);
     kdc_config_defaults(&g->config, KDC_STANDARD);
     g->config.realm.name = sp_str(BENCH_REALM);
+    g->config.challenge = KDC_CHALLENGE_ON_SUPPORT; /* as for all servers that bench/kdc starts */
     g->kdc.config = &g->config;
     g->kdc.accounts = lmdb_lookup(g->store);
     g->kdc.shared = kdc_shared_init(bench_map(shared), (struct kdc_shared_size){0}, secret);

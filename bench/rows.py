@@ -39,7 +39,7 @@ def verdict(number, what, got, at_most, unit=''):
 
 
 def names_of(who):
-    out = [f'floor/{k}' for k in KINDS] + [f'floor-t20/{k}' for k in TYPED_KINDS]
+    out = [f'floor/{k}' for k in KINDS] + [f'floor-{what}/{k}' for what in ('10', '1m', 't20') for k in TYPED_KINDS]
     for wanted, names in (('ours', OURS), ('mit', MIT), ('heimdal', HEIMDAL)):
         out += names if wanted in who else ()
     return out

@@ -135,7 +135,7 @@ class Stage:
         return self.next_port
 
     def server(self, name):
-        """By names as in the tables: floor[-t20]/KIND, ours-SIZE[-counted|-untracked|-2w|-t20], mit-min|shipped-SIZE[-t20], heimdal-SIZE."""
+        """By names as in the tables: floor[-10|-1m][-t20]/KIND, ours-SIZE[-counted|-untracked|-spake|-2w|-t20], mit-min|shipped-SIZE[-t20], heimdal-SIZE."""
         if name not in self.made:
             who, *words = name.partition('/')[0].split('-')
             etype = 20 if 't20' in words else 18
@@ -158,17 +158,19 @@ class Stage:
     def make_floor(self, name, words, etype):
         shown, _, kind = name.partition('/')
         where, port = self.new_directory(name), self.port()
-        argv = [self.program('bench-floor'), '--kind', FLOOR_OF[kind], '--dir', where, '--users', self.size['100k'],
-                '--type', etype, '--port', port]
-        return Server(shown, port, argv, self.size['100k'], kinds=(kind,), etype=etype, raw=True)
+        users = self.users_of([*words, '100k'])
+        argv = [self.program('bench-floor'), '--kind', FLOOR_OF[kind], '--dir', where, '--users', users, '--type', etype, '--port', port]
+        return Server(shown, port, argv, users, kinds=(kind,), etype=etype, raw=True)
 
     def make_ours(self, name, words, etype):
-        """The flood limit is how many records of one kind leave in a second; so high, every request leaves its own."""
+        """The flood limit is how many records of one kind leave in a second; so high, every request leaves its own. The peers make no
+        SPAKE challenge before anybody asked for one; `spake` does as our default does."""
         root, port, users = self.new_directory(name), self.port(), self.users_of(words)
         (root / 'etc/sallyport').mkdir(parents=True)
         (root / 'etc/sallyport/sallyport.conf').write_text(
             f'[kdc]\nlisten = 127.0.0.1:{port}\nlisten-kpasswd = none\nenctypes = {OUR_TYPES[etype]}\n'
             f'guess-limits = {"no" if "untracked" in words else "yes"}\n'
+            f'spake-challenge = {"always" if "spake" in words else "on-support"}\n'
             f'[daemon]\nworkers = {2 if "2w" in words else 1}\nuser = root\n'
             f'[log]\ntarget = file\nflood = {100 if "counted" in words else 1_000_000}\n')
         env = dict(os.environ, SALLYPORT_ROOT=str(root))
