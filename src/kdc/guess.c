@@ -130,6 +130,21 @@ static struct sp_span source_span(const struct kdc_source *src, uint8_t buf[32])
     return sp_span(buf, sizeof src->id + 4);
 }
 
+/* The two counters of an account and a source lie in one bucket of the guess table, and their familiarity in
+ * the bucket of the same number in the other: three places that one look fetches. */
+enum pair_counter { PAIR_FAMILIAR = 1, PAIR_STRANGE = 2 };
+
+static uint64_t pair_key(uint64_t pair, enum pair_counter which)
+{
+    return (pair ^ which) | 4; /* neither 0, nor the same for both */
+}
+
+static void fetch_pair(const struct kdc_shared *s, uint64_t pair)
+{
+    kdc_bucket_fetch(kdc_familiar_table(s), pair);
+    kdc_bucket_fetch(kdc_guess_table(s), pair);
+}
+
 static bool is_familiar(struct kdc_shared *s, struct sp_env env, uint64_t pair)
 {
     struct kdc_bucket *b = kdc_bucket_lock(kdc_familiar_table(s), pair);
@@ -147,15 +162,16 @@ uint64_t kdc_guess_unknown(const struct kdc_shared *s, struct sp_span lookup)
 
 /* The counters that a try of this source for this account must pass, most general first, so that a refused
  * source leaves the account's alone. */
-static uint32_t counters_for(const struct kdc_shared *s, const struct kdc_source *src, bool familiar,
-                             uint64_t account, struct counter c[KDC_GUESS_HELD_MAX])
+static uint32_t counters_for(const struct kdc_shared *s, const struct kdc_source *src,
+                             const struct kdc_guess *g, struct counter c[KDC_GUESS_HELD_MAX])
 {
     uint8_t buf[32];
     struct sp_span who = source_span(src, buf), by = sp_span(&src->attester, 4);
     uint32_t free_count = KDC_GUESS_FREE * (src->loopback ? KDC_GUESS_NEAR : 1), n = 0;
+    uint64_t account = g->account;
 
-    if (familiar) {
-        c[n++] = (struct counter){counter_key(s, 'f', account, who), account, WAITS, free_count};
+    if (g->familiar) {
+        c[n++] = (struct counter){pair_key(g->pair, PAIR_FAMILIAR), account, WAITS, free_count};
         return n;
     }
     if (src->attester) {
@@ -166,7 +182,7 @@ static uint32_t counters_for(const struct kdc_shared *s, const struct kdc_source
     if (!src->loopback)
         c[n++] =
             (struct counter){counter_key(s, 'u', account, SP_LIT("")), account, CAPPED, KDC_GUESS_UNFAMILIAR};
-    c[n++] = (struct counter){counter_key(s, 'p', account, who), account, WAITS, free_count};
+    c[n++] = (struct counter){pair_key(g->pair, PAIR_STRANGE), account, WAITS, free_count};
     return n;
 }
 
@@ -183,8 +199,9 @@ bool kdc_guess_reserve(struct kdc_shared *s, const struct kdc_config *cf, struct
     if (g->off)
         return true;
     g->pair = tag_of(kdc_familiar_key(s), 'p', account, source_span(src, buf));
+    fetch_pair(s, g->pair);
     g->familiar = is_familiar(s, env, g->pair);
-    count = counters_for(s, src, g->familiar, account, c);
+    count = counters_for(s, src, g, c);
     for (uint32_t i = 0; i < count; i++) /* all are looked at, or who is throttled could tell by the time */
         ok = count_one(s, &c[i], now, ok, g);
     give_back(s, g, g->count & ((uint32_t)ok - 1)); /* none when ok */
@@ -247,8 +264,10 @@ void kdc_shared_unlock(struct kdc_shared *s, uint64_t account_id)
     struct kdc_table t = kdc_guess_table(s);
 
     for (uint64_t i = 0; i <= t.mask; i++) {
-        struct kdc_bucket *b = kdc_bucket_lock(t, i << 32);
+        struct kdc_bucket *b = kdc_bucket_walk(t, i);
 
+        if (!b)
+            continue;
         for (int j = 0; j < KDC_BUCKET_SLOTS; j++)
             if (b->slot[j].key != 0 && b->slot[j].v[1] == account_id)
                 b->slot[j] = (struct kdc_slot){0};

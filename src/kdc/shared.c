@@ -7,13 +7,16 @@
 
 /* Layout: header, guess buckets, familiar buckets, replay buckets, kept replies. Pages nobody touched cost
  * nothing. */
-#define MAGIC 0x53504b4443303201u /* changes with the layout */
+#define MAGIC 0x53504b4443303301u /* changes with the layout */
+#define CACHE_LINE 64
 #define GUESS_SLOTS 32768u
 #define REPLAY_SLOTS 65536u
 #define RETRANSMIT_SLOTS 1024u
 #define WAYS 4u       /* places where one request's reply may be kept */
 #define LONG_SHARE 8u /* for so many places for usual replies there is one for a long one */
 
+/* Heads lie apart from the replies: looking for a reply that is not there, which is the rule, reads
+ * neighbours. */
 struct kept {
     _Atomic uint32_t lock;
     uint32_t n;
@@ -22,20 +25,23 @@ struct kept {
     int32_t code;
     uint32_t proven;
     uint8_t pad[24];
-    uint8_t bytes[];
 };
+_Static_assert(sizeof(struct kept) == CACHE_LINE, "a head is a cache line");
 _Static_assert(sizeof(struct kdc_bucket) == 256, "a bucket is four cache lines");
-#define USUAL_N 1024u /* with its head: replies without much authorization data are shorter */
-#define LONG_N 4096u
-_Static_assert(sizeof(struct kept) == LONG_N - KDC_RETRANSMIT_MAX, "the longest kept reply fills a page");
+#define USUAL_N 960u /* replies without much authorization data are shorter */
+#define LONG_N KDC_RETRANSMIT_MAX
 
+/* Who goes through all buckets leaves out those that nobody used: looking alone would give them memory. */
+#define USED_WORDS 64u
 struct kdc_shared {
     uint64_t magic;
     uint8_t secret[16];
     uint8_t familiar[16];               /* travels with what kdc_shared_save writes */
     uint32_t guess, replay, retransmit; /* buckets, buckets, replies; powers of two */
     _Atomic uint32_t any_long;          /* a long reply was kept: before, nobody looks for one */
-    uint8_t pad[4096 - 56];
+    uint32_t stretch;                   /* buckets to a bit of `used`: 2 to this power */
+    _Atomic uint64_t used[USED_WORDS];  /* by stretches of the three tables: a bucket was locked */
+    uint8_t pad[4096 - 64 - 8 * USED_WORDS];
 };
 _Static_assert(sizeof(struct kdc_shared) == 4096, "the header is one page");
 
@@ -131,7 +137,8 @@ static uint32_t power(uint32_t want, uint32_t otherwise)
 static size_t all_bytes(uint32_t guess, uint32_t replay, uint32_t retransmit)
 {
     return sizeof(struct kdc_shared) + (2 * (size_t)guess + replay) * sizeof(struct kdc_bucket) +
-           (size_t)retransmit * USUAL_N + (size_t)(retransmit / LONG_SHARE) * LONG_N;
+           (size_t)retransmit * (sizeof(struct kept) + USUAL_N) +
+           (size_t)(retransmit / LONG_SHARE) * (sizeof(struct kept) + LONG_N);
 }
 
 size_t kdc_shared_bytes(struct kdc_shared_size size)
@@ -148,6 +155,8 @@ struct kdc_shared *kdc_shared_init(void *block, struct kdc_shared_size size, con
     s->guess = power(size.guess_slots, GUESS_SLOTS) / 8;
     s->replay = power(size.replay_slots, REPLAY_SLOTS) / 8;
     s->retransmit = power(size.retransmit_slots, RETRANSMIT_SLOTS);
+    while ((2 * s->guess + s->replay) >> s->stretch > 64 * USED_WORDS)
+        s->stretch++;
     memcpy(s->secret, secret, 16);
     memcpy(s->familiar, &f, 16);
     s->magic = MAGIC;
@@ -167,7 +176,25 @@ static struct kdc_table table_at(const struct kdc_shared *s, size_t skip, uint32
 {
     struct kdc_bucket *first = (struct kdc_bucket *)(uintptr_t)(s + 1);
 
-    return (struct kdc_table){first + skip, buckets - 1};
+    return (struct kdc_table){first + skip, buckets - 1, s};
+}
+
+static bool is_used(struct kdc_table t, uint64_t i)
+{
+    const struct kdc_bucket *first = (const struct kdc_bucket *)(const void *)(t.of + 1);
+    uint64_t at = (uint64_t)(t.b + i - first) >> t.of->stretch;
+
+    return atomic_load_explicit(&t.of->used[at / 64], memory_order_relaxed) >> at % 64 & 1;
+}
+
+static void note_use(struct kdc_table t, const struct kdc_bucket *b)
+{
+    struct kdc_shared *s = (struct kdc_shared *)(uintptr_t)t.of;
+    uint64_t at = (uint64_t)(b - (const struct kdc_bucket *)(void *)(s + 1)) >> s->stretch;
+    uint64_t bit = UINT64_C(1) << at % 64;
+
+    if (!(atomic_load_explicit(&s->used[at / 64], memory_order_relaxed) & bit))
+        atomic_fetch_or_explicit(&s->used[at / 64], bit, memory_order_relaxed);
 }
 
 struct kdc_table kdc_guess_table(const struct kdc_shared *s)
@@ -185,28 +212,35 @@ const uint8_t *kdc_familiar_key(const struct kdc_shared *s)
     return s->familiar;
 }
 
-/* The places of one size. */
+/* The places of one size: `mask + 1` heads, then as many times n bytes. */
 struct shelf {
-    uint8_t *first;
-    uint32_t mask, n; /* bytes of each, with its head */
+    struct kept *heads;
+    uint32_t mask, n;
 };
 
 static struct shelf usual(const struct kdc_shared *s)
 {
     struct kdc_table t = table_at(s, 2 * (size_t)s->guess + s->replay, 1);
 
-    return (struct shelf){(uint8_t *)t.b, s->retransmit - 1, USUAL_N};
+    return (struct shelf){(struct kept *)(void *)t.b, s->retransmit - 1, USUAL_N};
+}
+
+static uint8_t *bytes_of(struct shelf at, const struct kept *k)
+{
+    return (uint8_t *)(at.heads + at.mask + 1) + (size_t)(k - at.heads) * at.n;
 }
 
 static struct shelf longer(const struct kdc_shared *s)
 {
-    return (struct shelf){usual(s).first + (size_t)s->retransmit * USUAL_N, s->retransmit / LONG_SHARE - 1,
-                          LONG_N};
+    struct shelf u = usual(s);
+
+    return (struct shelf){(struct kept *)(void *)bytes_of(u, u.heads + u.mask + 1),
+                          s->retransmit / LONG_SHARE - 1, LONG_N};
 }
 
 static struct kept *kept_at(struct shelf at, uint64_t i)
 {
-    return (struct kept *)(void *)(at.first + (i & at.mask) * at.n);
+    return at.heads + (i & at.mask);
 }
 
 /* ---- locks ---- */
@@ -253,12 +287,31 @@ static void lock_drop(_Atomic uint32_t *lock)
     atomic_store_explicit(lock, held & ~1u, memory_order_release);
 }
 
+static struct kdc_bucket *bucket_of(struct kdc_table t, uint64_t key)
+{
+    return t.b + ((key >> 32) & t.mask);
+}
+
+void kdc_bucket_fetch(struct kdc_table t, uint64_t key)
+{
+    const uint8_t *b = (const uint8_t *)bucket_of(t, key);
+
+    for (size_t i = 0; i < sizeof *t.b; i += CACHE_LINE)
+        __builtin_prefetch(b + i, 1);
+}
+
 struct kdc_bucket *kdc_bucket_lock(struct kdc_table t, uint64_t key)
 {
-    struct kdc_bucket *b = t.b + ((key >> 32) & t.mask);
+    struct kdc_bucket *b = bucket_of(t, key);
 
+    note_use(t, b);
     lock_take(&b->lock);
     return b;
+}
+
+struct kdc_bucket *kdc_bucket_walk(struct kdc_table t, uint64_t i)
+{
+    return is_used(t, i) ? kdc_bucket_lock(t, i << 32) : NULL;
 }
 
 void kdc_bucket_unlock(struct kdc_bucket *b)
@@ -326,8 +379,8 @@ static bool find_on(struct shelf at, int64_t mono_us, struct kdc_hash request, s
         if (k->a != request.a || k->b != request.b)
             continue;
         lock_take(&k->lock);
-        if (k->a == request.a && k->b == request.b && k->until_us > mono_us && k->n <= at.n - sizeof *k) {
-            out->reply = sp_dup(mem, sp_span(k->bytes, k->n), &e);
+        if (k->a == request.a && k->b == request.b && k->until_us > mono_us && k->n <= at.n) {
+            out->reply = sp_dup(mem, sp_span(bytes_of(at, k), k->n), &e);
             out->code = k->code;
             out->proven = k->proven != 0;
             found = out->reply.p != NULL;
@@ -366,13 +419,13 @@ static void put_on(struct shelf at, int64_t mono_us, struct kdc_hash request, co
     k->code = v->code;
     k->proven = v->proven;
     k->n = (uint32_t)v->reply.n;
-    memcpy(k->bytes, v->reply.p, v->reply.n);
+    memcpy(bytes_of(at, k), v->reply.p, v->reply.n);
     lock_drop(&k->lock);
 }
 
 void kdc_kept_put(struct kdc_shared *s, int64_t mono_us, struct kdc_hash request, const struct kdc_kept *v)
 {
-    if (v->reply.n <= USUAL_N - sizeof(struct kept)) {
+    if (v->reply.n <= USUAL_N) {
         put_on(usual(s), mono_us, request, v);
     } else if (v->reply.n <= KDC_RETRANSMIT_MAX) {
         atomic_store_explicit(&s->any_long, 1, memory_order_relaxed);
@@ -400,7 +453,7 @@ size_t kdc_shared_save(const struct kdc_shared *s, uint8_t *out, size_t cap)
     put64(out, SOURCES_MAGIC);
     memcpy(out + 8, s->familiar, 16);
     for (uint32_t i = 0; i <= t.mask; i++)
-        for (int j = 0; j < KDC_BUCKET_SLOTS && cap - n >= 16; j++) {
+        for (int j = 0; j < KDC_BUCKET_SLOTS && cap - n >= 16 && is_used(t, i); j++) {
             const struct kdc_slot *slot = &t.b[i].slot[j];
 
             if (slot->key == 0)
@@ -468,8 +521,10 @@ size_t kdc_shared_save_replays(const struct kdc_shared *s, struct sp_env env, ui
     put64(out, REPLAYS_MAGIC);
     memcpy(out + 8, s->secret, sizeof s->secret);
     for (uint64_t i = 0; i <= t.mask; i++) {
-        struct kdc_bucket *b = kdc_bucket_lock(t, i << 32);
+        struct kdc_bucket *b = kdc_bucket_walk(t, i);
 
+        if (!b)
+            continue;
         n += put_replays(b, env, out + n, cap - n);
         kdc_bucket_unlock(b);
     }

@@ -80,12 +80,17 @@ struct kdc_bucket {
 struct kdc_table {
     struct kdc_bucket *b;
     uint32_t mask; /* buckets - 1 */
+    const struct kdc_shared *of;
 };
 struct kdc_table kdc_guess_table(const struct kdc_shared *s);
 struct kdc_table kdc_familiar_table(const struct kdc_shared *s);
 const uint8_t *kdc_familiar_key(const struct kdc_shared *s);
+/* Asks for the bucket of a key ahead of its use. */
+void kdc_bucket_fetch(struct kdc_table t, uint64_t key);
 /* Locks the bucket of a key. Always comes back: a lock whose holder seems dead is taken over. */
 struct kdc_bucket *kdc_bucket_lock(struct kdc_table t, uint64_t key);
+/* Number i of a table, locked, or NULL when nobody ever used it: for going through all of them. */
+struct kdc_bucket *kdc_bucket_walk(struct kdc_table t, uint64_t i);
 void kdc_bucket_unlock(struct kdc_bucket *b);
 /* The slot of key in a locked bucket, or NULL. */
 struct kdc_slot *kdc_bucket_find(struct kdc_bucket *b, uint64_t key);
