@@ -32,8 +32,11 @@ static int read_row(struct lmdb_store *s, MDB_txn *txn, uint64_t id, struct lmdb
 bool lmdb_get_activity(struct lmdb_store *s, uint64_t id, struct lmdb_activity *out, struct sp_err *e)
 {
     MDB_txn *txn;
-    int rc = mdb_txn_begin(s->activity, NULL, MDB_RDONLY, &txn);
+    int rc;
 
+    if (!lmdb_open_activity(s, e))
+        return false;
+    rc = mdb_txn_begin(s->activity, NULL, MDB_RDONLY, &txn);
     if (rc != 0)
         return lmdb_fail(s, rc, "begin", e);
     rc = read_row(s, txn, id, out);

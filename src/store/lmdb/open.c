@@ -167,14 +167,21 @@ static bool open_accounts(struct lmdb_store *s, struct sp_err *e)
 
 /* No fsync of the root page: a power cut may lose the last second, but never the order of writes, so the file
  * still opens. (MDB_NOSYNC would not promise that.) */
-static bool open_activity(struct lmdb_store *s, struct sp_err *e)
+bool lmdb_open_activity(struct lmdb_store *s, struct sp_err *e)
 {
     const struct dbi_plan v[] = {
         {"activity", &s->counters}
     };
 
+    if (s->activity)
+        return true;
     s->activity = open_env(s, (struct env_plan){"activity", ACTIVITY_MAP, MDB_NOMETASYNC}, e);
-    return s->activity && open_dbs(s, s->activity, v, 1, e);
+    if (s->activity && open_dbs(s, s->activity, v, 1, e))
+        return true;
+    if (s->activity)
+        mdb_env_close(s->activity);
+    s->activity = NULL;
+    return false;
 }
 
 struct lmdb_store *lmdb_open(const char *dir, enum lmdb_mode mode, const uint8_t master[32], struct crypto *c,
@@ -197,7 +204,7 @@ struct lmdb_store *lmdb_open(const char *dir, enum lmdb_mode mode, const uint8_t
     s->rng = rng;
     crypto_keep_seal(c, s->master);
     lmdb_init_lookup(s);
-    if (open_accounts(s, e) && open_activity(s, e))
+    if (open_accounts(s, e) && (mode == LMDB_READ || lmdb_open_activity(s, e)))
         return s;
     lmdb_close(s);
     return NULL;

@@ -86,6 +86,9 @@ bool lmdb_fail(struct lmdb_store *s, int rc, const char *doing, struct sp_err *e
  * (not LMDB_READ): in one transaction, so that a crash leaves the old one. */
 SP_MUST bool lmdb_settle_format(struct lmdb_store *s, struct sp_err *e);
 
+/* A reader opens the activity when it is first asked for: workers never ask. */
+SP_MUST bool lmdb_open_activity(struct lmdb_store *s, struct sp_err *e);
+
 /* The directory of one environment holds a file that is not empty. */
 SP_MUST bool lmdb_check_there(const char *dir, struct sp_err *e);
 /* The file has all the pages that are in use. May fork. */

@@ -315,5 +315,6 @@ static bool copy_env(MDB_env *env, const char *dir, const char *name, struct sp_
 
 bool lmdb_backup(struct lmdb_store *s, const char *dir, struct sp_err *e)
 {
-    return copy_env(s->accounts, dir, "accounts", e) && copy_env(s->activity, dir, "activity", e);
+    return lmdb_open_activity(s, e) && copy_env(s->accounts, dir, "accounts", e) &&
+           copy_env(s->activity, dir, "activity", e);
 }
