@@ -25,8 +25,6 @@ static bool init(struct crypto *c, struct sp_err *e)
     c->lib = OSSL_LIB_CTX_new();
     if (!c->lib)
         return crypto_fail_backend(e, "a library context");
-    for (uint32_t usage = 0; usage < FOLDED_USAGES; usage++)
-        crypto_nfold_usage(usage, c->folded[usage]);
     crypto_nfold(SP_LIT("prf"), c->folded_prf, sizeof c->folded_prf);
     return crypto_kept_init(&c->kept, e) && crypto_aes_init(&c->aes, c->lib, e);
 }

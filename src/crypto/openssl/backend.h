@@ -127,13 +127,14 @@ const struct derived *crypto_kept_put(struct crypto_kept *k, const struct sp_key
 
 /* ---- the backend ---- */
 
-#define FOLDED_USAGES 64
+#define FOLDED_USAGES 64 /* bits of is_folded */
 
 struct crypto {
     OSSL_LIB_CTX *lib; /* our own: neither openssl.cnf nor another part of the process changes what we get */
     struct crypto_aes aes;
     struct crypto_kept kept;
     uint8_t folded[FOLDED_USAGES][FOLD_COUNT][AES_BLOCK_N]; /* n-fold of usage | 99, AA, 55 */
+    uint64_t is_folded;                                     /* by usage: made when first asked for */
     uint8_t folded_prf[AES_BLOCK_N];
     struct p256 *p256; /* made when first asked for */
 };

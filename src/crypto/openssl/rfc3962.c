@@ -43,15 +43,20 @@ static bool derive_constant(struct crypto *c, const struct sp_key *key, struct s
     return derive_one(c, key, folded, out, e);
 }
 
-/* usage | last byte, folded; the small usages, which are all that RFC 4120 and its extensions use, are ready.
- */
+/* usage | last byte, folded. The small usages, which are all that RFC 4120 and its extensions use, are folded
+ * once. */
 static const uint8_t *folded_usage(struct crypto *c, uint32_t usage, int which,
                                    uint8_t room[FOLD_COUNT][AES_BLOCK_N])
 {
-    if (usage < FOLDED_USAGES)
-        return c->folded[usage][which];
-    crypto_nfold_usage(usage, room);
-    return room[which];
+    if (usage >= FOLDED_USAGES) {
+        crypto_nfold_usage(usage, room);
+        return room[which];
+    }
+    if (!(c->is_folded >> usage & 1)) {
+        crypto_nfold_usage(usage, c->folded[usage]);
+        c->is_folded |= UINT64_C(1) << usage;
+    }
+    return c->folded[usage][which];
 }
 
 static bool derive(struct crypto *c, const struct sp_key *key, enum derived_kind kind, uint32_t usage,
