@@ -101,6 +101,9 @@ enum admin_mode { ADMIN_READ, ADMIN_WRITE };
     4 /* like ADMIN_BUSY, and the holder is a sallyportd that has not begun to end: waiting is no use */
 int admin_exit_status(const struct sp_err *e); /* of both programs (decision 21) */
 SP_MUST bool admin_open(const struct admin_paths *p, enum admin_mode mode, struct admin *a, struct sp_err *e);
+/* The same with a backend that is there already, taken over also on failure; NULL: makes one. */
+SP_MUST bool admin_open_with(const struct admin_paths *p, enum admin_mode mode, struct crypto *c,
+                             struct admin *a, struct sp_err *e);
 /* Reads the configuration again; on failure the old one stays. Pointers into a->config stay good. */
 SP_MUST bool admin_reload(struct admin *a, struct sp_err *e);
 /* From here on whoever asks sees a lock that will be free soon. */

@@ -240,7 +240,8 @@ static bool alloc_arena(struct sp_arena *a, size_t n, struct sp_err *e)
 bool admin_open_store(struct admin *a, enum lmdb_mode mode, struct sp_err *e)
 {
     a->rng = admin_system_rng();
-    a->crypto = crypto_new(e);
+    if (!a->crypto)
+        a->crypto = crypto_new(e);
     if (!a->crypto || !alloc_arena(&a->mem, MEM, e) || !alloc_arena(&a->each, EACH, e))
         return false;
     a->store = lmdb_open(a->paths.state, mode, a->master, a->crypto, a->rng, e);
@@ -296,14 +297,20 @@ static bool open_all(struct admin *a, enum admin_mode mode, struct sp_err *e)
     return false;
 }
 
-bool admin_open(const struct admin_paths *p, enum admin_mode mode, struct admin *a, struct sp_err *e)
+bool admin_open_with(const struct admin_paths *p, enum admin_mode mode, struct crypto *c, struct admin *a,
+                     struct sp_err *e)
 {
     admin_wipe_json();
-    *a = (struct admin){.paths = *p, .lock_fd = -1};
+    *a = (struct admin){.paths = *p, .lock_fd = -1, .crypto = c};
     if (open_all(a, mode, e))
         return true;
     admin_close(a);
     return false;
+}
+
+bool admin_open(const struct admin_paths *p, enum admin_mode mode, struct admin *a, struct sp_err *e)
+{
+    return admin_open_with(p, mode, NULL, a, e);
 }
 
 static void free_arena(struct sp_arena *a)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The workers: started by exec of this same program, told what they need, started again when they die. */
+/* The workers and the courier: processes of this same program, told what they need, started again when they
+ * die. */
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper.h"
+#include "daemon/worker.h"
 #include "net/pass.h"
 
 #define LONG_LIVED_US 10000000 /* a worker that lived so long is started again at once */
@@ -245,6 +247,22 @@ static int spawn(const struct crew_member *m, int channel_fd, pid_t *pid)
     return why;
 }
 
+/* Without an exec, which takes 2 ms and more where the loader's cpuid instructions trap
+ * (docs/decisions/0009). Only while nothing secret was read: the child has all of this process's memory. */
+static int split(const struct crew_member *m, int channel_fd, pid_t *pid)
+{
+    sigset_t none;
+
+    *pid = fork();
+    if (*pid != 0)
+        return *pid < 0 ? errno : 0;
+    (void)sigemptyset(&none);
+    if (dup2(channel_fd, CHANNEL_FD) < 0 || close_range(CHANNEL_FD + 1, ~0u, 0) != 0 ||
+        sigprocmask(SIG_SETMASK, &none, NULL) != 0)
+        _exit(1);
+    worker_main(m->keeper->crypto);
+}
+
 static bool watch_both(struct crew_member *m, int channel_fd, int records_fd, struct sp_err *e)
 {
     m->channel = (struct net_watch){.fd = channel_fd, .ready = channel_ready, .owner = m};
@@ -275,8 +293,9 @@ static void could_not_start(struct crew_member *m, const struct sp_err *e)
     wait_and_retry(m, now_us());
 }
 
-/* The process; what it needs it is told later. */
-static bool launch(struct crew_member *m, struct sp_err *e)
+/* The process, by spawn or split; what it needs it is told later. */
+static bool launch(struct crew_member *m, int (*how)(const struct crew_member *, int, pid_t *),
+                   struct sp_err *e)
 {
     int channel[2] = {-1, -1}, records[2] = {-1, -1}, why = 0;
     bool ok;
@@ -285,9 +304,9 @@ static bool launch(struct crew_member *m, struct sp_err *e)
     m->started_us = now_us();
     ok = net_make_pair(channel, e) && net_make_pair(records, e) && watch_both(m, channel[0], records[0], e);
     if (ok)
-        why = spawn(m, channel[1], &m->pid);
+        why = how(m, channel[1], &m->pid);
     if (why != 0)
-        ok = sp_fail(e, SP_EBACKEND, why, "exec: %s", strerror(why));
+        ok = sp_fail(e, SP_EBACKEND, why, "%s", strerror(why));
     if (channel[1] >= 0)
         (void)close(channel[1]);
     m->records_end = records[1];
@@ -304,7 +323,7 @@ static void close_records_end(struct crew_member *m)
 static void start(struct crew_member *m)
 {
     struct sp_err e = {0};
-    bool ok = m->state == CREW_LAUNCHED || launch(m, &e);
+    bool ok = m->state == CREW_LAUNCHED || launch(m, spawn, &e);
 
     m->state = CREW_STARTING;
     if (ok && !tell_beginning(m, m->records_end))
@@ -324,7 +343,7 @@ void crew_launch(struct keeper *k, uint32_t wanted)
         struct sp_err e = {0};
 
         *m = (struct crew_member){.keeper = k, .index = i};
-        if (launch(m, &e)) {
+        if (launch(m, split, &e)) {
             m->state = CREW_LAUNCHED;
             continue;
         }

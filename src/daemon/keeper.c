@@ -168,10 +168,19 @@ struct activity_job {
     struct lmdb_activity_row rows[];
 };
 
+static int by_id(const void *a, const void *b)
+{
+    uint64_t x = ((const struct lmdb_activity_row *)a)->id, y = ((const struct lmdb_activity_row *)b)->id;
+
+    return (x > y) - (x < y);
+}
+
+/* In the order of the store's pages: at random each row would be looked for on a page that is not at hand. */
 static void run_activity(struct operator_job *job, struct admin *a)
 {
     struct activity_job *j = (struct activity_job *)job;
 
+    qsort(j->rows, j->count, sizeof j->rows[0], by_id);
     if (!lmdb_add_activity(a->store, j->rows, j->count, &j->e))
         return; /* counters may be lost (decision 3); logins go on */
 }
@@ -477,7 +486,10 @@ static bool open_instance(struct keeper *k, struct sp_err *e)
 {
     for (int waited_ms = 0;; waited_ms += 50) {
         struct sp_err why = {0};
-        if (admin_open(&k->paths, ADMIN_WRITE, &k->admin, &why))
+        struct crypto *c = k->crypto;
+
+        k->crypto = NULL;
+        if (admin_open_with(&k->paths, ADMIN_WRITE, c, &k->admin, &why))
             return true;
         if (why.kind != SP_EREFUSED || why.proto != ADMIN_BUSY || waited_ms >= LOCK_PATIENCE_MS) {
             *e = why;
@@ -561,7 +573,10 @@ static bool begin(struct keeper *k, struct sp_err *e)
 {
     if (!prepare(k, e) || !net_loop_init(&k->loop, e) || !watch_signals(k, e))
         return false;
-    crew_launch(k, wanted_workers(k));
+    k->crypto = crypto_new(e);
+    if (!k->crypto)
+        return false;
+    crew_launch(k, wanted_workers(k)); /* before the master key is read */
     if (!open_instance(k, e))
         return false;
     channel_copy_config(&k->config, &k->admin.config);
@@ -570,7 +585,11 @@ static bool begin(struct keeper *k, struct sp_err *e)
         return false;
     if (!activity_init(&k->activity, ACTIVITY_MAX))
         return sp_fail(e, SP_ENOMEM, 0, "no memory");
-    if (!doors_prepare(k, &k->config.config, e) || !(k->control = control_new(k, e)))
+    if (!doors_prepare(k, &k->config.config, e))
+        return false;
+    crew_resize(k, wanted_workers(k)); /* logins first */
+    k->control = control_new(k, e);
+    if (!k->control)
         return false;
     return operator_start(&k->operator, & k->admin, &k->loop, e);
 }
@@ -626,7 +645,6 @@ static void serve(struct keeper *k)
     k->started_s = admin_env().wall_us / 1000000;
     k->watchdog_us = net_watchdog_us();
     k->next_minute_us = admin_env().mono_us + 5000000;
-    crew_resize(k, wanted_workers(k));
     crew_want_courier(k, wanted_courier(k));
     while (!k->stopping) {
         if (!k->announced && !sp_ok(&k->fatal))

@@ -61,7 +61,7 @@ struct crew_member {
     int64_t started_us, restart_us;
     uint32_t failures; /* one after the other */
 };
-/* Starts processes that wait to be told: they load libraries while the keeper opens the instance. */
+/* Starts workers that wait to be told, as copies of this process: before it has read anything secret. */
 void crew_launch(struct keeper *k, uint32_t wanted);
 /* As many as wanted; more are started, fewer are told to stop. */
 void crew_resize(struct keeper *k, uint32_t wanted);
@@ -90,7 +90,8 @@ struct keeper {
     struct keeper_options options;
     struct net_loop loop;
     struct net_watch signals;
-    struct admin admin; /* the operator's, once it runs */
+    struct crypto *crypto; /* until the instance is opened with it */
+    struct admin admin;    /* the operator's, once it runs */
     struct admin_paths paths;
     struct channel_config config; /* the loop's own copy of what is in force */
     struct operator operator;

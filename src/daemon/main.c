@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     int c;
 
     if (argc == 2 && strcmp(argv[1], "--kdc-worker") == 0) /* the keeper started us: not for people */
-        worker_main();
+        worker_main(NULL);
     if (argc == 2 && strcmp(argv[1], "--courier") == 0)
         courier_main();
     opterr = 0; /* one line for each mistake, and it is ours */

@@ -204,7 +204,7 @@ static void *zeroed(size_t n)
     return p;
 }
 
-static void allocate(struct worker *w)
+static void allocate(struct worker *w, struct crypto *c)
 {
     struct sp_err e = {0};
 
@@ -216,7 +216,7 @@ static void allocate(struct worker *w)
         channel_die("no memory");
     if (!net_loop_init(&w->loop, &e))
         channel_die(e.text);
-    w->kdc.crypto = crypto_new(&e);
+    w->kdc.crypto = c ? c : crypto_new(&e);
     if (!w->kdc.crypto)
         channel_die(e.text);
 }
@@ -329,7 +329,7 @@ static void quiet_signals(void)
     (void)prctl(PR_SET_NAME, "sallyport-kdc", 0, 0, 0);
 }
 
-void worker_main(void)
+void worker_main(struct crypto *c)
 {
     struct worker *w = zeroed(sizeof *w);
     struct sp_err e = {0};
@@ -339,7 +339,7 @@ void worker_main(void)
     if (!net_hide(&e))
         channel_die(e.text);
     (void)fcntl(CHANNEL_FD, F_SETFD, FD_CLOEXEC);
-    allocate(w);
+    allocate(w, c);
     hear_beginning(w);
     open_store(w);
     w->channel = (struct net_watch){.fd = CHANNEL_FD, .ready = channel_ready, .owner = w};

@@ -71,8 +71,8 @@ struct worker {
     bool started, stopping;
 };
 
-/* The process; never returns. */
-_Noreturn void worker_main(void);
+/* The process; never returns. c: a backend that is ready; NULL: makes one. */
+_Noreturn void worker_main(struct crypto *c);
 
 /* ---- serve.c: one request, whatever door it came through ---- */
 struct serve_answer {
