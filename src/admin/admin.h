@@ -115,6 +115,7 @@ void admin_close(struct admin *a); /* wipes, unlocks; safe on a zeroed one */
 struct sp_rng *admin_system_rng(void);
 /* wall and monotonic clock now, with that generator */
 struct sp_env admin_env(void);
+int64_t admin_mono_us(void); /* the half of it that says how long something took */
 
 /* Makes realm, directories, master key, store, krbtgt and kadmin/changepw; idempotent (a second run with the
  * same realm reports what is there; with another realm: SP_EEXIST). args as the operation "init" below. */

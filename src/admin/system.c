@@ -92,6 +92,11 @@ struct sp_env admin_env(void)
     return (struct sp_env){clock_us(CLOCK_REALTIME), clock_us(CLOCK_MONOTONIC), admin_system_rng()};
 }
 
+int64_t admin_mono_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
+}
+
 int64_t admin_now_s(void)
 {
     return clock_us(CLOCK_REALTIME) / 1000000;

@@ -135,7 +135,7 @@ static void serve(struct worker *w, step *go, struct record_facts facts, const s
         lmdb_settle(w->store);
     go(&w->kdc, env, req, &w->mem, did);
     facts.source = source_text(req);
-    facts.took_us = admin_env().mono_us - env.mono_us;
+    facts.took_us = admin_mono_us() - env.mono_us;
     count_activity(w, &did->record, env);
     if (did->has_change) {
         start_change(w, env, did, &facts, out);

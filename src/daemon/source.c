@@ -10,11 +10,10 @@ enum { TAG_LOOPBACK = 1, TAG_V4 = 4, TAG_V6 = 6, TAG_UID = 'u' };
 void source_of_address(const struct net_address *a, struct kdc_source *out)
 {
     struct sp_span ip = net_address_bytes(a);
-    char text[NET_ADDRESS_TEXT];
 
+    _Static_assert(sizeof out->text >= NET_HOST_TEXT, "an address fits");
     memset(out, 0, sizeof *out);
-    net_text_host(a, text);
-    (void)snprintf(out->text, sizeof out->text, "%.*s", (int)sizeof out->text - 1, text);
+    net_text_host(a, out->text);
     out->loopback = net_is_loopback(a);
     out->id[0] = out->loopback ? TAG_LOOPBACK : ip.n == 4 ? TAG_V4 : TAG_V6;
     if (!out->loopback && ip.n)
@@ -55,7 +54,7 @@ static const struct kdc_source *look_closer(void *data)
         source_of_uid(uid, &f->found);
         f->found.console = false; /* that is a UNIX socket's alone */
         f->known = true;
-        f->found_us = admin_env().mono_us;
+        f->found_us = admin_mono_us();
     }
     return &f->found;
 }

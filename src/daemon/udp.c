@@ -41,8 +41,12 @@ static void prepare(struct udp_batch *b)
 
 /* Where the datagram arrived: for KRB-PRIV, and so that the reply leaves from there (a socket on 0.0.0.0 has
  * many addresses). The control data is kept for the reply, without the interface: the route decides. */
-static void note_local(struct msghdr *m, struct kdc_request *req)
+static void note_local(const struct door *d, struct msghdr *m, struct kdc_request *req)
 {
+    struct sp_span bound = net_address_bytes(&d->bound);
+
+    req->local_address_n = (uint8_t)bound.n;
+    memcpy(req->local_address, bound.p, bound.n);
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
             struct in_pktinfo *at = (struct in_pktinfo *)CMSG_DATA(c);
@@ -94,7 +98,7 @@ static struct source_finder *choose_finder(struct udp_batch *b, const struct net
                                            const struct net_address *own)
 {
     struct source_finder *set = &b->finders[net_port(from) * FINDER_WAYS % FINDERS], *oldest = set;
-    int64_t now = admin_env().mono_us;
+    int64_t now = admin_mono_us();
 
     for (struct source_finder *f = set; f < set + FINDER_WAYS; f++) {
         if (f->known && now - f->found_us < SOURCE_KEPT_US && net_same_address(&f->peer, from) &&
@@ -134,7 +138,7 @@ static bool serve_one(struct worker *w, struct door *d, unsigned i, unsigned out
     if (is_answer(d->info.service, req.bytes) || (m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
         return false;
     source_of_address(&b->from[i], &req.source);
-    note_local(m, &req);
+    note_local(d, m, &req);
     if (req.source.loopback)
         prepare_finder(w, d, &b->from[i], &req);
     serve_request(w, d->info.service, &req, &a);

@@ -82,12 +82,25 @@ bool net_parse_address(struct sp_span text, struct net_address *out, struct sp_e
     return true;
 }
 
-void net_text_host(const struct net_address *a, char out[NET_ADDRESS_TEXT])
+/* inet_ntop goes through printf, and every request has an address. */
+static void text_v4(const uint8_t ip[4], char out[NET_HOST_TEXT])
+{
+    struct sp_text t = sp_text(out, NET_HOST_TEXT);
+
+    for (int i = 0; i < 4; i++) {
+        sp_text_put(&t, ".", i > 0);
+        sp_text_uint(&t, ip[i]);
+    }
+}
+
+void net_text_host(const struct net_address *a, char out[NET_HOST_TEXT])
 {
     struct sp_span ip = net_address_bytes(a);
 
-    if (ip.n == 0 || !inet_ntop(a->sa.ss_family, ip.p, out, NET_ADDRESS_TEXT))
-        (void)snprintf(out, NET_ADDRESS_TEXT, "?");
+    if (ip.n == 4)
+        text_v4(ip.p, out);
+    else if (ip.n == 0 || !inet_ntop(a->sa.ss_family, ip.p, out, NET_HOST_TEXT))
+        (void)snprintf(out, NET_HOST_TEXT, "?");
 }
 
 void net_text_address(const struct net_address *a, char out[NET_ADDRESS_TEXT])

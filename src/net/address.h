@@ -10,6 +10,7 @@
 #include "base/span.h"
 
 #define NET_ADDRESS_TEXT 80
+#define NET_HOST_TEXT 46 /* without a port */
 
 struct net_address {
     struct sockaddr_storage sa;
@@ -21,7 +22,7 @@ SP_MUST bool net_parse_address(struct sp_span text, struct net_address *out, str
 /* The form that net_parse_address reads. */
 void net_text_address(const struct net_address *a, char out[NET_ADDRESS_TEXT]);
 /* Without the port and brackets. */
-void net_text_host(const struct net_address *a, char out[NET_ADDRESS_TEXT]);
+void net_text_host(const struct net_address *a, char out[NET_HOST_TEXT]);
 /* Same family, address, port and scope. */
 bool net_same_address(const struct net_address *a, const struct net_address *b);
 bool net_is_loopback(const struct net_address *a);

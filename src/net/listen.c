@@ -77,15 +77,24 @@ static int bound(struct net_address *a, int type, struct sp_err *e)
     return fd;
 }
 
+static bool is_wildcard(const struct net_address *a)
+{
+    static const uint8_t zero[16];
+    struct sp_span ip = net_address_bytes(a);
+
+    return memcmp(ip.p, zero, ip.n) == 0;
+}
+
 int net_listen_udp(struct net_address *a, struct sp_err *e)
 {
     int fd = bound(a, SOCK_DGRAM, e), room = 4 << 20;
 
     if (fd < 0)
         return -1;
-    set(fd, IPPROTO_IP, IP_PKTINFO);
-    if (a->sa.ss_family == AF_INET6)
+    if (is_wildcard(a) && a->sa.ss_family == AF_INET6)
         set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
+    else if (is_wildcard(a))
+        set(fd, IPPROTO_IP, IP_PKTINFO);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room,
                      sizeof room); /* the kernel cuts it to what is allowed */
     return fd;

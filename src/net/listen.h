@@ -8,7 +8,8 @@
 
 #define NET_BACKLOG 1024 /* MIT's default of 5 loses SYNs from 16 clients at once */
 
-/* Reports the local address of each datagram (IP_PKTINFO). *a becomes the address that was bound (port 0). */
+/* Bound to all addresses it reports the local one of each datagram (IP_PKTINFO). *a becomes the address that
+ * was bound (port 0). */
 int net_listen_udp(struct net_address *a, struct sp_err *e);
 int net_listen_tcp(struct net_address *a, struct sp_err *e);
 /* dir/name, replacing what lies there (the caller holds the instance's lock). dir may be longer than a UNIX
