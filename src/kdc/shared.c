@@ -7,7 +7,7 @@
 
 /* Layout: header, guess buckets, familiar buckets, replay buckets, kept replies. Pages nobody touched cost
  * nothing. */
-#define MAGIC 0x53504b4443303301u /* changes with the layout */
+#define MAGIC 0x53504b4443303401u /* changes with the layout */
 #define CACHE_LINE 64
 #define GUESS_SLOTS 32768u
 #define REPLAY_SLOTS 65536u
@@ -125,7 +125,7 @@ struct kdc_hash kdc_shared_hash(const struct kdc_shared *s, struct sp_span data)
 
 static uint32_t power(uint32_t want, uint32_t otherwise)
 {
-    uint32_t n = 8;
+    uint32_t n = 16;
 
     if (want == 0)
         want = otherwise;
@@ -143,7 +143,7 @@ static size_t all_bytes(uint32_t guess, uint32_t replay, uint32_t retransmit)
 
 size_t kdc_shared_bytes(struct kdc_shared_size size)
 {
-    return all_bytes(power(size.guess_slots, GUESS_SLOTS) / 8, power(size.replay_slots, REPLAY_SLOTS) / 8,
+    return all_bytes(power(size.guess_slots, GUESS_SLOTS) / 8, power(size.replay_slots, REPLAY_SLOTS) / 16,
                      power(size.retransmit_slots, RETRANSMIT_SLOTS));
 }
 
@@ -153,7 +153,7 @@ struct kdc_shared *kdc_shared_init(void *block, struct kdc_shared_size size, con
     struct kdc_hash f = kdc_hash128(secret, SP_LIT("familiar"));
 
     s->guess = power(size.guess_slots, GUESS_SLOTS) / 8;
-    s->replay = power(size.replay_slots, REPLAY_SLOTS) / 8;
+    s->replay = power(size.replay_slots, REPLAY_SLOTS) / 16;
     s->retransmit = power(size.retransmit_slots, RETRANSMIT_SLOTS);
     while ((2 * s->guess + s->replay) >> s->stretch > 64 * USED_WORDS)
         s->stretch++;
@@ -327,41 +327,70 @@ struct kdc_slot *kdc_bucket_find(struct kdc_bucket *b, uint64_t key)
     return NULL;
 }
 
-/* ---- replay windows: key, request, until (microseconds) ---- */
+/* ---- replay windows ---- */
 
-static struct kdc_slot *oldest(struct kdc_bucket *b)
-{
-    struct kdc_slot *best = &b->slot[0];
-
-    for (int i = 1; i < KDC_BUCKET_SLOTS; i++)
-        if (b->slot[i].v[2] < best->v[2])
-            best = &b->slot[i];
-    return best;
-}
+struct replay_slot {
+    uint64_t proof;   /* its hash; the other half of that says which bucket */
+    uint32_t request; /* of the request's hash */
+    uint32_t until_s; /* monotonic; 0: free */
+};
+#define REPLAY_BUCKET_SLOTS 15
+struct replay_bucket {
+    _Atomic uint32_t lock;
+    uint32_t pad[3];
+    struct replay_slot slot[REPLAY_BUCKET_SLOTS];
+};
+_Static_assert(sizeof(struct replay_bucket) == sizeof(struct kdc_bucket),
+               "so that one table is laid out as another");
 
 static struct kdc_table replay_table(const struct kdc_shared *s)
 {
     return table_at(s, 2 * (size_t)s->guess, s->replay);
 }
 
+static struct replay_bucket *replays_of(struct kdc_bucket *b)
+{
+    return (struct replay_bucket *)(void *)b;
+}
+
+static struct replay_slot *find_replay(struct replay_bucket *b, uint64_t proof, int64_t now_s)
+{
+    for (int i = 0; i < REPLAY_BUCKET_SLOTS; i++)
+        if (b->slot[i].proof == proof && b->slot[i].until_s > now_s)
+            return &b->slot[i];
+    return NULL;
+}
+
+/* Rounded up: a window may be a second longer, never shorter. */
+static uint32_t end_s(int64_t until_us)
+{
+    return (uint32_t)((until_us + 999999) / 1000000);
+}
+
+static struct replay_slot *soonest(struct replay_bucket *b)
+{
+    struct replay_slot *best = &b->slot[0];
+
+    for (int i = 1; i < REPLAY_BUCKET_SLOTS; i++)
+        if (b->slot[i].until_s < best->until_s)
+            best = &b->slot[i];
+    return best;
+}
+
 enum kdc_replay kdc_replay_note(struct kdc_shared *s, int64_t mono_us, int32_t life_s, struct sp_span proof,
                                 struct kdc_hash request)
 {
     struct kdc_hash h = kdc_shared_hash(s, proof);
-    uint64_t key = h.a ? h.a : 1, now = (uint64_t)mono_us;
-    struct kdc_bucket *b = kdc_bucket_lock(replay_table(s), key);
-    struct kdc_slot *slot = kdc_bucket_find(b, key);
+    int64_t now_s = mono_us / 1000000;
+    struct kdc_bucket *b = kdc_bucket_lock(replay_table(s), h.a);
+    const struct replay_slot *seen = find_replay(replays_of(b), h.b, now_s);
     enum kdc_replay verdict = KDC_NEW;
 
-    if (slot && slot->v[0] == h.b && slot->v[2] > now) {
-        verdict = slot->v[1] == request.a ? KDC_SAME_REQUEST : KDC_REPLAYED;
-    } else {
-        slot = slot ? slot : oldest(b);
-        slot->v[0] = h.b;
-        slot->v[1] = request.a;
-        slot->v[2] = now + (uint64_t)life_s * 1000000;
-        slot->key = key;
-    }
+    if (seen)
+        verdict = seen->request == (uint32_t)request.a ? KDC_SAME_REQUEST : KDC_REPLAYED;
+    else
+        *soonest(replays_of(b)) =
+            (struct replay_slot){h.b, (uint32_t)request.a, end_s(mono_us + life_s * INT64_C(1000000))};
     kdc_bucket_unlock(b);
     return verdict;
 }
@@ -465,6 +494,16 @@ size_t kdc_shared_save(const struct kdc_shared *s, uint8_t *out, size_t cap)
     return n;
 }
 
+static struct kdc_slot *oldest(struct kdc_bucket *b)
+{
+    struct kdc_slot *best = &b->slot[0];
+
+    for (int i = 1; i < KDC_BUCKET_SLOTS; i++)
+        if (b->slot[i].v[2] < best->v[2])
+            best = &b->slot[i];
+    return best;
+}
+
 void kdc_shared_load(struct kdc_shared *s, struct sp_span saved)
 {
     struct kdc_table t = kdc_familiar_table(s);
@@ -485,27 +524,30 @@ void kdc_shared_load(struct kdc_shared *s, struct sp_span saved)
     }
 }
 
-/* ---- replay windows over a restart: magic, secret, then (key, proof, request, end by the wall clock) ----
- */
+/* ---- replay windows over a restart: magic, secret, then (bucket << 32, proof, request, end by the wall
+ * clock)
+ * ---- */
 
 #define REPLAYS_MAGIC 0x53504b4443523101u
 #define REPLAYS_HEAD 24
 #define REPLAY_BYTES 32
 #define REPLAY_LIFE_MAX_US (INT64_C(86400) * 1000000) /* whatever a clock that was set says */
 
-static size_t put_replays(const struct kdc_bucket *b, struct sp_env env, uint8_t *out, size_t cap)
+static size_t put_replays(const struct replay_bucket *b, uint64_t number, struct sp_env env, uint8_t *out,
+                          size_t cap)
 {
     size_t n = 0;
 
-    for (int j = 0; j < KDC_BUCKET_SLOTS && cap - n >= REPLAY_BYTES; j++) {
-        const struct kdc_slot *slot = &b->slot[j];
+    for (int j = 0; j < REPLAY_BUCKET_SLOTS && cap - n >= REPLAY_BYTES; j++) {
+        const struct replay_slot *slot = &b->slot[j];
+        int64_t until_us = (int64_t)slot->until_s * 1000000;
 
-        if (slot->key == 0 || (int64_t)slot->v[2] <= env.mono_us)
+        if (until_us <= env.mono_us)
             continue;
-        put64(out + n, slot->key);
-        put64(out + n + 8, slot->v[0]);
-        put64(out + n + 16, slot->v[1]);
-        put64(out + n + 24, (uint64_t)((int64_t)slot->v[2] - env.mono_us + env.wall_us));
+        put64(out + n, number << 32);
+        put64(out + n + 8, slot->proof);
+        put64(out + n + 16, slot->request);
+        put64(out + n + 24, (uint64_t)(until_us - env.mono_us + env.wall_us));
         n += REPLAY_BYTES;
     }
     return n;
@@ -525,7 +567,7 @@ size_t kdc_shared_save_replays(const struct kdc_shared *s, struct sp_env env, ui
 
         if (!b)
             continue;
-        n += put_replays(b, env, out + n, cap - n);
+        n += put_replays(replays_of(b), i, env, out + n, cap - n);
         kdc_bucket_unlock(b);
     }
     return n;
@@ -533,18 +575,16 @@ size_t kdc_shared_save_replays(const struct kdc_shared *s, struct sp_env env, ui
 
 static void load_replay(struct kdc_shared *s, struct sp_env env, const uint8_t *p)
 {
-    uint64_t key = le64(p, 8);
     int64_t left_us = (int64_t)(le64(p + 24, 8) - (uint64_t)env.wall_us);
     struct kdc_bucket *b;
 
-    if (key == 0 || left_us <= 0)
+    if (left_us <= 0)
         return;
     if (left_us > REPLAY_LIFE_MAX_US)
         left_us = REPLAY_LIFE_MAX_US;
-    b = kdc_bucket_lock(replay_table(s), key);
-    *oldest(b) = (struct kdc_slot){
-        key, {le64(p + 8, 8), le64(p + 16, 8), (uint64_t)(env.mono_us + left_us)}
-    };
+    b = kdc_bucket_lock(replay_table(s), le64(p, 8));
+    *soonest(replays_of(b)) =
+        (struct replay_slot){le64(p + 8, 8), (uint32_t)le64(p + 16, 8), end_s(env.mono_us + left_us)};
     kdc_bucket_unlock(b);
 }
 
