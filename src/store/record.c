@@ -123,11 +123,11 @@ static void put_account(struct out *o, const struct store_account *a)
     put(o, a->unknown.p, a->unknown.n);
 }
 
-/* Up to a multiple of 64: a few letters more in a name must neither show in the time that a look-up takes nor
- * move what lies behind the record in memory. */
+/* Up to a multiple of 256: neither a few letters more in a name nor an alias must show in the time that a
+ * look-up takes, or move what lies behind the record in memory. With four keys most records have 512. */
 static void put_fill(struct out *o)
 {
-    static const uint8_t zeros[64];
+    static const uint8_t zeros[256];
     size_t n = -(o->n + TLV_HEAD) % sizeof zeros;
 
     if (o->n + TLV_HEAD + n > o->cap)
