@@ -2,6 +2,7 @@
 /* The bench realm's accounts, the same names and keys for every server: into our store through its port, for
  * MIT as lines of a kdb5_util dump, for Heimdal as lines of a kadmin dump. Keys are ready made, so a million
  * take seconds. */
+#include "arguments.h"
 #include "setup.h"
 
 #include "admin/admin.h"

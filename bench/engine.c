@@ -2,12 +2,12 @@
 /* The engine alone, in one process: kdc_step over a real store, no sockets. For callgrind (collect at the
  * function bench_steps) and for nanoseconds per step. Replies are verified like those of the load generator.
  */
+#include "arguments.h"
 #include "setup.h"
 
 #include "kdc/kdc.h"
 #include "store/lmdb/lmdb.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -172,6 +172,29 @@ static void usage(void)
     exit(2);
 }
 
+struct wish {
+    enum bench_kind kind;
+    const char *dir;
+    uint32_t count, users;
+};
+
+static bool set(void *into, int letter, const char *value)
+{
+    struct wish *w = into;
+
+    switch (letter) {
+    case 'k':
+        return bench_find_kind(value, &w->kind);
+    case 'd':
+        w->dir = value;
+        return true;
+    case 'c':
+        return bench_read_number(value, 1000000, &w->count);
+    default:
+        return bench_read_number(value, 10000000, &w->users);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
@@ -181,39 +204,17 @@ int main(int argc, char **argv)
         {"users", 1, NULL, 'u'},
         {NULL,    0, NULL, 0  },
     };
-    static struct engine g = {.users = 100};
+    static struct engine g;
     static struct sp_rng_fixed rng;
-    enum bench_kind kind = BENCH_AS_TS;
-    const char *dir = NULL;
-    uint32_t count = 10000;
-    int letter;
+    struct wish w = {.kind = BENCH_AS_TS, .count = 10000, .users = 100};
 
-    while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1)
-        switch (letter) {
-        case 'k':
-            if (!bench_find_kind(optarg, &kind))
-                usage();
-            break;
-        case 'd':
-            dir = optarg;
-            break;
-        case 'c':
-            if (!bench_read_number(optarg, 1000000, &count))
-                usage();
-            break;
-        case 'u':
-            if (!bench_read_number(optarg, 10000000, &g.users))
-                usage();
-            break;
-        default:
-            usage();
-        }
-    if (!dir)
+    if (bench_read_options(argc, argv, names, set, &w) != argc || !w.dir)
         usage();
+    g.users = w.users;
     sp_rng_fixed_init(&rng, 1);
-    bench_map_arena(&g.big, ((size_t)count + BENCH_TGTS) * BENCH_REQUEST_ROOM);
-    init(&g, dir, &rng.rng);
-    run(&g, kind, count);
+    bench_map_arena(&g.big, ((size_t)w.count + BENCH_TGTS) * BENCH_REQUEST_ROOM);
+    init(&g, w.dir, &rng.rng);
+    run(&g, w.kind, w.count);
     lmdb_close(g.store);
     crypto_free(g.kdc.crypto);
     return 0;

@@ -4,13 +4,12 @@
  * policy, no records; the bytes mean nothing, their sizes are those of real exchanges without a PAC. OpenSSL
  * is used directly, algorithms fetched once and contexts used again; only krbtgt's derived keys are kept. The
  * realm's encryption type is 18 (RFC 3962) or 20 (RFC 8009). */
+#include "arguments.h"
+
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <lmdb.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +34,7 @@ enum {
 
 /* What differs between the two types. */
 struct profile {
-    unsigned long etype;
+    int32_t etype;
     const char *digest;
     size_t mac_key_n; /* of Ki and Kc */
     size_t mac_n;
@@ -330,7 +329,7 @@ _Noreturn static void serve(struct floor *f, int fd, exchange_fn *exchange)
 }
 
 /* Without a socket, for micro-benchmarks and callgrind. */
-static void spin(struct floor *f, exchange_fn *exchange, unsigned long count)
+static void spin(struct floor *f, exchange_fn *exchange, uint32_t count)
 {
     while (count--)
         exchange(f);
@@ -344,7 +343,7 @@ _Noreturn static void usage(void)
     exit(2);
 }
 
-static exchange_fn *find_exchange(const char *name)
+static bool find_exchange(const char *name, exchange_fn **out)
 {
     static const struct {
         const char *name;
@@ -356,22 +355,49 @@ static exchange_fn *find_exchange(const char *name)
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].name, name) == 0)
-            return known[i].fn;
-    usage();
+        if (strcmp(known[i].name, name) == 0) {
+            *out = known[i].fn;
+            return true;
+        }
+    return false;
 }
 
-static const struct profile *find_profile(const char *etype)
+static const struct profile *find_profile(int32_t etype)
 {
     static const struct profile known[] = {
         {18, "SHA1",   KEY_N, 20},
         {20, "SHA384", 24,    48},
     };
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strtoul(etype, NULL, 10) == known[i].etype)
-            return &known[i];
-    usage();
+    return &known[etype == 20];
+}
+
+struct wish {
+    exchange_fn *exchange;
+    const char *dir;
+    uint32_t users, port, count;
+    int32_t etype;
+};
+
+static bool set(void *into, int letter, const char *value)
+{
+    struct wish *w = into;
+
+    switch (letter) {
+    case 'k':
+        return find_exchange(value, &w->exchange);
+    case 'd':
+        w->dir = value;
+        return true;
+    case 'u':
+        return bench_read_number(value, UINT32_MAX, &w->users);
+    case 't':
+        return bench_read_etype(value, &w->etype);
+    case 'p':
+        return bench_read_number(value, UINT16_MAX, &w->port);
+    default:
+        return bench_read_number(value, UINT32_MAX, &w->count);
+    }
 }
 
 int main(int argc, char **argv)
@@ -385,43 +411,18 @@ int main(int argc, char **argv)
         {"spin",  1, NULL, 's'},
         {NULL,    0, NULL, 0  },
     };
-    static struct floor f = {.users = 10};
-    exchange_fn *exchange = NULL;
-    const char *dir = NULL;
-    unsigned long port = 0, count = 0;
-    int letter;
+    static struct floor f;
+    struct wish w = {.users = 10, .etype = 18};
 
-    while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1)
-        switch (letter) {
-        case 'k':
-            exchange = find_exchange(optarg);
-            break;
-        case 'd':
-            dir = optarg;
-            break;
-        case 'u':
-            f.users = (uint32_t)strtoul(optarg, NULL, 10);
-            break;
-        case 't':
-            f.profile = find_profile(optarg);
-            break;
-        case 'p':
-            port = strtoul(optarg, NULL, 10);
-            break;
-        case 's':
-            count = strtoul(optarg, NULL, 10);
-            break;
-        default:
-            usage();
-        }
-    if (!exchange || !dir || f.users == 0 || (port == 0) == (count == 0) || port > 65535)
+    if (bench_read_options(argc, argv, names, set, &w) != argc || !w.exchange || !w.dir ||
+        (w.port == 0) == (w.count == 0))
         usage();
-    if (!f.profile)
-        f.profile = find_profile("18");
+    f.users = w.users;
+    f.profile = find_profile(w.etype);
     init(&f);
-    fill_database(&f, dir);
-    if (count == 0)
-        serve(&f, listen_on((uint16_t)port), exchange);
-    spin(&f, exchange, count);
+    fill_database(&f, w.dir);
+    if (w.count == 0)
+        serve(&f, listen_on((uint16_t)w.port), w.exchange);
+    spin(&f, w.exchange, w.count);
     return 0;
 }

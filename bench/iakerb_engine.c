@@ -2,6 +2,7 @@
 /* bench-iakerb-engine: CPU time of one handshake, of each side apart: our initiator, our acceptor, and as
  * carrier our KDC engine, in one process without sockets. The initiator has keys, so no string-to-key is in
  * it. Ways to log in take turns, one handshake each; medians, as a JSON list. */
+#include "arguments.h"
 #include "setup.h"
 
 #include "gss/sec.h"

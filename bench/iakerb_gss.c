@@ -3,6 +3,7 @@
  * and a keytab; MIT's krb5 mechanism, or with GSS_MECH_CONFIG ours. Tickets are made here, no KDC takes part.
  * The acceptor's credential is acquired once. Writes both files where KRB5CCNAME and KRB5_KTNAME point to.
  * Medians, as a JSON object. */
+#include "arguments.h"
 #include "setup.h"
 
 #include "krb/ccache.h"
@@ -11,18 +12,15 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <unistd.h>
 
-/* Behind our enums, whose names it has as macros. */
-#include <gssapi/gssapi_ext.h>
-#include <gssapi/gssapi_krb5.h>
+#include "gss_side.h" /* behind our enums, whose names libgssapi has as macros */
 
-enum { COUNT_MAX = 100000 };
+enum { COUNT_MAX = 100000, SETTLED_US = 100000 /* files as they are found: not written just now */ };
 #define HOST "fs1.bench.test"
 #define TARGET "host/" HOST "@" BENCH_REALM
 
 static struct sp_span user_parts[] = {SP_LIT("alice")}, service_parts[] = {SP_LIT("host"), SP_LIT(HOST)};
-static gss_OID_desc iakerb = {6, (void *)(uintptr_t) "\x2b\x06\x01\x05\x02\x05"};
 static struct sp_arena mem;
 
 /* ---- files ---- */
@@ -99,145 +97,45 @@ static void set_up(void)
     make_ticket(c, &key, &cred);
     write_files(&key, &cred);
     crypto_free(c);
+    (void)usleep(SETTLED_US);
 }
 
 /* ---- handshakes ---- */
 
-struct side {
-    gss_ctx_id_t ctx;
-    gss_buffer_desc out;
-    OM_uint32 major;
-    uint64_t ns;
-};
+static struct bench_how how;
 
-static struct {
-    gss_OID mech;
-    gss_name_t target;
-    gss_cred_id_t initiator, acceptor; /* the initiator's: held, or looked for by every handshake */
-} how;
-
-static uint64_t cpu_ns(void)
+static void shake_hands(struct bench_side *i, struct bench_side *a)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void must(OM_uint32 major, OM_uint32 minor, const char *what)
-{
-    gss_buffer_desc text = GSS_C_EMPTY_BUFFER;
-    OM_uint32 ignored, more = 0;
-
-    if (!GSS_ERROR(major))
-        return;
-    (void)gss_display_status(&ignored, minor, GSS_C_MECH_CODE, how.mech, &more, &text);
-    fprintf(stderr, "%s: %x: %.*s\n", what, major, (int)text.length, (char *)text.value);
-    exit(1);
-}
-
-static void initiate(struct side *i, gss_buffer_t in)
-{
-    OM_uint32 minor, flags = GSS_C_MUTUAL_FLAG | GSS_C_REPLAY_FLAG | GSS_C_SEQUENCE_FLAG | GSS_C_CONF_FLAG |
-                             GSS_C_INTEG_FLAG;
-    uint64_t began = cpu_ns();
-
-    i->major = gss_init_sec_context(&minor, how.initiator, &i->ctx, how.target, how.mech, flags, 0,
-                                    GSS_C_NO_CHANNEL_BINDINGS, in, NULL, &i->out, NULL, NULL);
-    i->ns += cpu_ns() - began;
-    must(i->major, minor, "gss_init_sec_context");
-}
-
-static void accept_token(struct side *a, gss_buffer_t in)
-{
-    OM_uint32 minor;
-    uint64_t began = cpu_ns();
-
-    a->major = gss_accept_sec_context(&minor, &a->ctx, how.acceptor, in, GSS_C_NO_CHANNEL_BINDINGS, NULL,
-                                      NULL, &a->out, NULL, NULL, NULL);
-    a->ns += cpu_ns() - began;
-    must(a->major, minor, "gss_accept_sec_context");
-}
-
-static void close_side(struct side *s)
-{
-    OM_uint32 minor;
-    uint64_t began = cpu_ns();
-
-    (void)gss_release_buffer(&minor, &s->out);
-    (void)gss_delete_sec_context(&minor, &s->ctx, GSS_C_NO_BUFFER);
-    s->ns += cpu_ns() - began;
-}
-
-/* One round trip, or it is no warm handshake. */
-static void shake_hands(struct side *i, struct side *a)
-{
-    gss_buffer_desc first;
-    OM_uint32 minor;
-
-    *i = *a = (struct side){0};
-    initiate(i, GSS_C_NO_BUFFER);
-    first = i->out;
-    i->out = (gss_buffer_desc){0, NULL};
-    accept_token(a, &first);
-    initiate(i, &a->out);
-    if (i->major != GSS_S_COMPLETE || a->major != GSS_S_COMPLETE || i->out.length > 0)
+    if (bench_gss_shake_hands(&how, i, a) != 1)
         bench_die("a handshake takes more than one round trip", NULL);
-    (void)gss_release_buffer(&minor, &first);
-    close_side(i);
-    close_side(a);
-}
-
-static void acquire(gss_cred_usage_t usage, gss_cred_id_t *out)
-{
-    gss_OID_set_desc only = {1, how.mech};
-    OM_uint32 minor, major;
-
-    major = gss_acquire_cred(&minor, GSS_C_NO_NAME, 0, &only, usage, out, NULL, NULL);
-    must(major, minor, "gss_acquire_cred");
+    bench_gss_close(i);
+    bench_gss_close(a);
 }
 
 static void prepare(bool held)
 {
-    gss_buffer_desc text = {sizeof TARGET - 1, (void *)(uintptr_t)TARGET};
-    OM_uint32 major, minor;
-
-    major = gss_import_name(&minor, &text, (gss_OID)(uintptr_t)GSS_KRB5_NT_PRINCIPAL_NAME, &how.target);
-    must(major, minor, "gss_import_name");
-    acquire(GSS_C_ACCEPT, &how.acceptor);
+    how.target = bench_gss_name(&how, TARGET, GSS_KRB5_NT_PRINCIPAL_NAME);
+    how.acceptor = bench_gss_acquire(&how, GSS_C_ACCEPT);
     if (held)
-        acquire(GSS_C_INITIATE, &how.initiator);
+        how.initiator = bench_gss_acquire(&how, GSS_C_INITIATE);
 }
 
 /* ---- figures ---- */
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, uint32_t n)
-{
-    qsort(v, n, sizeof *v, by_size);
-    return v[n / 2];
-}
 
 static void run(uint32_t count)
 {
     static double initiator[COUNT_MAX], acceptor[COUNT_MAX], both[COUNT_MAX];
 
     for (uint32_t n = 0; n < count; n++) {
-        struct side i, a;
+        struct bench_side i, a;
 
         shake_hands(&i, &a);
         initiator[n] = (double)i.ns / 1e3;
         acceptor[n] = (double)a.ns / 1e3;
         both[n] = (double)(i.ns + a.ns) / 1e3;
     }
-    printf("{\"initiator_us\":%.2f,\"acceptor_us\":%.2f,\"both_us\":%.2f}\n", median(initiator, count),
-           median(acceptor, count), median(both, count));
+    printf("{\"initiator_us\":%.2f,\"acceptor_us\":%.2f,\"both_us\":%.2f}\n", bench_median(initiator, count),
+           bench_median(acceptor, count), bench_median(both, count));
 }
 
 int main(int argc, char **argv)
@@ -250,7 +148,7 @@ int main(int argc, char **argv)
         fputs("usage: bench-iakerb-gss krb5|iakerb held|looked-for COUNT\n", stderr);
         return 2;
     }
-    how.mech = strcmp(argv[1], "krb5") == 0 ? (gss_OID)(uintptr_t)gss_mech_krb5 : &iakerb;
+    how.mech = strcmp(argv[1], "krb5") == 0 ? (gss_OID)(uintptr_t)gss_mech_krb5 : &bench_iakerb;
     set_up();
     prepare(strcmp(argv[2], "held") == 0);
     run(count);

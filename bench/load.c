@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* bench-load: a closed loop of Kerberos requests, W outstanding at any time. Prints one JSON object. */
 #include "load.h"
+#include "arguments.h"
 #include "cputime.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -157,64 +157,48 @@ _Noreturn static void usage(void)
     exit(2);
 }
 
-static uint32_t number(const char *text, uint32_t max)
+static bool add_pid(struct load_options *o, const char *value)
 {
-    uint32_t n;
+    uint32_t pid;
 
-    if (!bench_read_number(text, max, &n))
-        usage();
-    return n;
+    if (o->pid_count >= LOAD_PIDS_MAX || !bench_read_number(value, 1u << 30, &pid))
+        return false;
+    o->pids[o->pid_count++] = (pid_t)pid;
+    return true;
 }
 
-static void must(bool ok)
+static bool set(void *into, int letter, const char *value)
 {
-    if (!ok)
-        usage();
-}
+    struct load_options *o = into;
 
-static void set(struct load_options *o, int letter, const char *value)
-{
     switch (letter) {
     case 's':
-        must(bench_read_address(value, &o->server));
-        break;
+        return bench_read_address(value, &o->server);
     case 'k':
-        must(bench_find_kind(value, &o->wish.kind));
-        break;
+        return bench_find_kind(value, &o->wish.kind);
     case 'e':
-        must(bench_read_etype(value, &o->etype));
-        break;
+        return bench_read_etype(value, &o->etype);
     case 't':
         o->way = LOAD_TCP;
-        break;
+        return true;
     case 'b':
         o->way = LOAD_BURST;
-        break;
+        return true;
     case 'r':
         o->raw = true;
-        o->raw_n = number(value, 1500);
-        break;
+        return bench_read_number(value, 1500, &o->raw_n);
     case 'c':
-        o->wish.count = number(value, 10000000);
-        break;
+        return bench_read_number(value, 10000000, &o->wish.count);
     case 'W':
-        o->warmup = number(value, 10000000);
-        break;
+        return bench_read_number(value, 10000000, &o->warmup);
     case 'w':
-        o->window = number(value, LOAD_WINDOW_MAX);
-        break;
+        return bench_read_number(value, LOAD_WINDOW_MAX, &o->window);
     case 'u':
-        o->wish.users = number(value, 100000000);
-        break;
+        return bench_read_number(value, 100000000, &o->wish.users);
     case 'v':
-        o->wish.services = number(value, 100000000);
-        break;
-    case 'p':
-        must(o->pid_count < LOAD_PIDS_MAX);
-        o->pids[o->pid_count++] = (pid_t)number(value, 1u << 30);
-        break;
+        return bench_read_number(value, 100000000, &o->wish.services);
     default:
-        usage();
+        return add_pid(o, value);
     }
 }
 
@@ -241,11 +225,10 @@ static struct load_options parse(int argc, char **argv)
         .window = 16,
         .etype = ENCTYPE_AES256_CTS_HMAC_SHA1_96
     };
-    int letter;
 
-    while ((letter = getopt_long(argc, argv, "", names, NULL)) != -1)
-        set(&o, letter, optarg);
-    must(optind == argc && o.server.sin_port != 0 && !(o.raw && o.way != LOAD_UDP));
+    if (bench_read_options(argc, argv, names, set, &o) != argc || o.server.sin_port == 0 ||
+        (o.raw && o.way != LOAD_UDP))
+        usage();
     return o;
 }
 

@@ -6,6 +6,7 @@
 
 #include "setup.h"
 
+#include <netinet/in.h>
 #include <sys/types.h>
 
 #define LOAD_WINDOW_MAX 256

@@ -7,8 +7,6 @@
 
 #include "requests.h"
 
-#include <netinet/in.h>
-
 #define BENCH_REQUEST_ROOM 2048 /* bytes of one request in an arena, none is longer */
 
 /* e may be NULL. */
@@ -40,14 +38,5 @@ struct bench_wish {
 /* `count` requests into out, their bytes into big. */
 void bench_make_many(struct bench_maker *m, const struct bench_wish *w, struct sp_arena *big,
                      struct bench_request *out);
-
-/* ---- command lines ---- */
-
-/* A number from 1 to max; false when the text is none. */
-bool bench_read_number(const char *text, uint32_t max, uint32_t *out);
-/* "127.0.0.1:88" */
-bool bench_read_address(const char *text, struct sockaddr_in *out);
-/* An encryption type that the bench realm can have: 18 or 20. */
-bool bench_read_etype(const char *text, int32_t *out);
 
 #endif

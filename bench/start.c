@@ -2,10 +2,10 @@
 /* bench-start: how long a server takes from exec to its first good reply. Starts the command, asks as a login
  * with a time stamp would until an answer comes, decrypts it, ends the server again. Prints one JSON object.
  */
+#include "arguments.h"
 #include "setup.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -120,6 +120,23 @@ static int measure(const struct start *s)
     return 0;
 }
 
+static bool set(void *into, int letter, const char *value)
+{
+    struct start *s = into;
+
+    switch (letter) {
+    case 's':
+        return bench_read_address(value, &s->server);
+    case 'c':
+        s->core = (uint32_t)strtoul(value, NULL, 10);
+        return s->core < CPU_SETSIZE;
+    case 'u':
+        return bench_read_number(value, 100000000, &s->users);
+    default:
+        return bench_read_etype(value, &s->etype);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
@@ -130,22 +147,10 @@ int main(int argc, char **argv)
         {NULL,     0, NULL, 0  },
     };
     struct start s = {.users = 1, .etype = ENCTYPE_AES256_CTS_HMAC_SHA1_96};
-    bool good = true;
-    int letter;
+    int command = bench_read_options(argc, argv, names, set, &s);
 
-    while ((letter = getopt_long(argc, argv, "+", names, NULL)) != -1)
-        if (letter == 's')
-            good &= bench_read_address(optarg, &s.server);
-        else if (letter == 'c')
-            s.core = (uint32_t)strtoul(optarg, NULL, 10);
-        else if (letter == 'u')
-            good &= bench_read_number(optarg, 100000000, &s.users);
-        else if (letter == 't')
-            good &= bench_read_etype(optarg, &s.etype);
-        else
-            usage();
-    if (!good || s.server.sin_port == 0 || s.core >= CPU_SETSIZE || optind >= argc)
+    if (command < 0 || command >= argc || s.server.sin_port == 0)
         usage();
-    s.argv = argv + optind;
+    s.argv = argv + command;
     return measure(&s);
 }

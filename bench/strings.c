@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bench-strings: milliseconds of one string-to-key at the default iteration counts, ours beside libkrb5's, in
  * alternation; the two keys are compared. Prints a JSON list. */
+#include "arguments.h"
 #include "setup.h"
 
 #include <krb5.h>
