@@ -1,234 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* The client engine against our own KDC engine, and against a peer made here of the message tables that can
  * do each thing wrong, one at a time. Case numbers (T073, ...) are those of the project's security list. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-
 #include "client/client.h"
-#include "kdc/kdc.h"
 #include "krb/spake.h"
+#include "realm.h"
 
 /* Rows name what they care about; the rest is zero. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-#define REALM "NAS1"
-#define NOW INT64_C(1700000000)
 #define F(n) KRB_FLAG(n)
-#define WORD "correct horse"
 
-static struct crypto *crypto;
-static struct sp_rng_fixed rng;
-static struct sp_env env;          /* the client's */
-static struct sp_arena mem, scrap; /* the client's; whatever the peers make */
-static _Alignas(16) uint8_t mem_block[1 << 18], scrap_block[8 << 20];
-
-static struct krb_name name_of(const char *text, int32_t type)
-{
-    struct sp_err e = {0};
-    struct krb_name n = {
-        type, {sp_new_array(&scrap, struct sp_span, 4, &e), 0}
-    };
-
-    for (const char *p = text; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
-        n.parts.v[n.parts.count++] = sp_span(p, strcspn(p, "/"));
-    return n;
-}
-
-static struct sp_span put(enum krb_type t, const void *m)
-{
-    struct sp_err e = {0};
-    struct sp_span s;
-
-    if (!krb_make(t, m, &scrap, &s, &e))
-        fail_msg("%s: %s", krb_type_name(t), e.text);
-    return s;
-}
-
-static void get(enum krb_type t, struct sp_span in, void *m)
-{
-    struct sp_err e = {0};
-
-    if (!krb_get(t, in, KRB_STRICT, &scrap, m, &e))
-        fail_msg("%s: %s", krb_type_name(t), e.text);
-}
-
-static struct krb_enc seal(enum krb_type t, const void *m, const struct sp_key *k, uint32_t usage)
-{
-    struct sp_err e = {0};
-    struct sp_span plain = put(t, m);
-    size_t n = crypto_cipher_n(k->etype, plain.n);
-    uint8_t *p = sp_alloc(&scrap, n, &e);
-
-    assert_true(crypto_encrypt(crypto, k, usage, &rng.rng, plain, p, &n, &e));
-    return (struct krb_enc){.etype = k->etype, .cipher = sp_span(p, n)};
-}
-
-static bool open_sealed(enum krb_type t, const struct krb_enc *enc, const struct sp_key *k, uint32_t usage,
-                        void *out)
-{
-    struct sp_err e = {0};
-    uint8_t *p = sp_alloc(&scrap, enc->cipher.n, &e);
-    size_t n = enc->cipher.n;
-
-    return crypto_decrypt(crypto, k, usage, enc->cipher, p, &n, &e) &&
-           krb_get(t, sp_span(p, n), KRB_STRICT, &scrap, out, &e);
-}
-
-static const struct krb_pa *find_pa(const struct krb_padata *list, int32_t type)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        if (list->v[i].type == type)
-            return &list->v[i];
-    return NULL;
-}
-
-/* ---- our own KDC ---- */
-
-#define ACCOUNTS_MAX 16
-static struct world {
-    struct kdc_config cf;
-    struct kdc k;
-    struct store_lookup port;
-    struct store_account account[ACCOUNTS_MAX];
-    struct store_key keys[ACCOUNTS_MAX][16];
-    uint32_t count;
-    int64_t ahead_us;
-    struct kdc_actions out;
-} W;
-static uint8_t keep_block[1 << 18], kdc_block[1 << 20];
-static struct sp_arena keep;
-
-static bool find(struct store_lookup *s, struct sp_span lookup, struct sp_arena *to,
-                 struct store_account *out, struct sp_err *e)
-{
-    (void)s;
-    (void)to;
-    for (uint32_t i = 0; i < W.count; i++)
-        if (sp_same(W.account[i].lookup, lookup)) {
-            *out = W.account[i];
-            return true;
-        }
-    return sp_fail(e, SP_ENOTFOUND, 0, "no such account");
-}
-
-static bool find_id(struct store_lookup *s, uint64_t id, struct sp_arena *to, struct store_account *out,
-                    struct sp_err *e)
-{
-    (void)s;
-    (void)to;
-    for (uint32_t i = 0; i < W.count; i++)
-        if (W.account[i].id == id) {
-            *out = W.account[i];
-            return true;
-        }
-    return sp_fail(e, SP_ENOTFOUND, 0, "no such account");
-}
-
-static uint64_t version(struct store_lookup *s)
-{
-    (void)s;
-    return 0; /* nothing is remembered */
-}
-
-static struct store_account *add(const char *text, enum store_kind kind)
-{
-    struct store_account *a = &W.account[W.count];
-    struct sp_err e = {0};
-    struct krb_name n;
-    struct sp_span none;
-
-    assert_true(krb_parse_name(sp_str(text), &keep, &n, &none, &e));
-    *a = (struct store_account){
-        .id = 100 + W.count, .generation = 7, .kind = kind, .name = sp_str(text), .keys = W.keys[W.count]};
-    W.count++;
-    assert_true(krb_name_key(&n, &W.cf.realm, &keep, &a->lookup, &e));
-    if (kind == STORE_USER)
-        assert_true(kdc_make_keys(&W.cf, crypto, &n, sp_span(NULL, 0), SP_LIT(WORD), 1, &keep, a->keys,
-                                  &a->key_count, &e));
-    else
-        assert_true(kdc_make_random_keys(&W.cf, &rng.rng, 1, NULL, 0, a->keys, &a->key_count, &e));
-    return a;
-}
-
-static struct store_account *account(const char *text)
-{
-    for (uint32_t i = 0; i < W.count; i++)
-        if (sp_same(W.account[i].name, sp_str(text)))
-            return &W.account[i];
-    fail_msg("no account %s", text);
-    return NULL;
-}
+static struct sp_arena mem; /* the client's */
+static _Alignas(16) uint8_t mem_block[1 << 18];
 
 static int set_up(void **state)
 {
-    static void *block;
-    static struct sp_span alias[1] = {
-        {(const uint8_t *)"NAS1.EXAMPLE", 12}
-    };
-    struct kdc_shared_size size = {512, 1024, 64};
-    struct sp_err e = {0};
-
     (void)state;
-    crypto_free(crypto);
-    crypto = crypto_new(&e);
-    sp_rng_fixed_init(&rng, 4120);
-    env = (struct sp_env){NOW * 1000000 + 123456, INT64_C(5000) * 1000000, &rng.rng};
     sp_arena_init(&mem, mem_block, sizeof mem_block);
-    sp_arena_init(&scrap, scrap_block, sizeof scrap_block);
-    sp_arena_init(&keep, keep_block, sizeof keep_block);
-    memset(&W, 0, sizeof W);
-    kdc_config_defaults(&W.cf, KDC_STANDARD);
-    W.cf.realm = (struct krb_realm){
-        SP_LIT(REALM), {alias, 1}
-    };
-    W.cf.forwardable = true;
-    W.cf.renew_life_s = 7 * 86400;
-    for (int i = 0; i < 4; i++)
-        W.cf.iterations[i] = 4097; /* fast, and not the default */
-    if (block)
-        munmap(block, kdc_shared_bytes(size));
-    block = mmap(NULL, kdc_shared_bytes(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    W.port = (struct store_lookup){.find = find, .find_id = find_id, .version = version};
-    W.k.config = &W.cf;
-    W.k.accounts = &W.port;
-    W.k.crypto = crypto;
-    W.k.shared = kdc_shared_init(block, size, (const uint8_t *)"0123456789abcdef");
-    add("krbtgt/" REALM, STORE_KRBTGT);
-    add("alice", STORE_USER);
-    add("host/nas1", STORE_SERVICE);
-    add("backup/nas1", STORE_SERVICE);
-    return !crypto;
+    return !realm_open();
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    crypto_free(crypto);
-    crypto = NULL;
+    realm_close();
     return 0;
-}
-
-static struct sp_span our_kdc(struct sp_span request)
-{
-    struct kdc_request q = {
-        .bytes = request, .door = KDC_TCP, .source = {.id = {4, 192, 0, 2, 1}, .text = "192.0.2.1"}
-    };
-    struct sp_env there = env;
-    struct sp_arena kmem;
-    struct sp_err e = {0};
-
-    there.wall_us += W.ahead_us;
-    sp_arena_init(&kmem, kdc_block, sizeof kdc_block);
-    kdc_step(&W.k, there, &q, &kmem, &W.out);
-    return sp_dup(&scrap, W.out.reply, &e);
 }
 
 /* ---- driving ---- */
@@ -690,6 +486,7 @@ static struct peer {
     const char *const *to; /* realms to refer to, one after the other; NULL at the end */
     uint32_t referred, requests;
     uint32_t flags;
+    uint32_t trusts, granted; /* bit n of trusts: the nth ticket of a TGS is ok-as-delegate */
     const struct row *row;
     struct sp_span support, challenge;
     uint8_t w[32], x[32];
@@ -924,6 +721,7 @@ static struct sp_span answer_tgs(struct sp_span request)
     P.subkey = (struct sp_key){.etype = a.subkey.type, .n = (uint8_t)a.subkey.value.n};
     memcpy(P.subkey.b, a.subkey.value.p, a.subkey.value.n);
     fill_reply(&r, &q, q.body.sname);
+    r.part.flags |= P.trusts >> P.granted++ & 1 ? F(TKT_OK_AS_DELEGATE) : 0;
     if (P.to && P.to[P.referred]) {
         snprintf(text, 64, "krbtgt/%s", P.to[P.referred++]);
         r.part.sname = r.rep.ticket.sname = name_of(text, NT_SRV_INST);
@@ -1477,9 +1275,8 @@ static void timestamp_only(void **state)
         w.known = i ? &known : NULL;
         drive(&p, &w, rogue);
         refused("T072", SP_EREFUSED, KDC_ERR_PREAUTH_REQUIRED);
-        assert_non_null(strstr(O.e.text,
-                               "allow-timestamp for this host: `sallyport login --allow-timestamp`, or "
-                               "a pin in sallyport.conf"));
+        assert_non_null(strstr(O.e.text, "allow it: `sallyport login --allow-timestamp`"));
+        assert_non_null(strstr(O.e.text, "'HOST allow-timestamp' in ~/.config/sallyport/pins"));
         assert_int_equal(P.proofs, 0);
     }
     p.timestamp = true;
@@ -1634,6 +1431,57 @@ static void realms_adopted(void **state)
     }
 }
 
+/* Active Directory names the account of a service in a ticket straight from the AS exchange; others give a
+ * TGT. */
+static void account_of_service(void *m)
+{
+    struct reply_parts *r = m;
+
+    if (sp_same(r->part.sname.parts.v[0], SP_LIT("host")))
+        r->part.sname = r->rep.ticket.sname = name_of("NAS1$", NT_PRINCIPAL);
+}
+static void tgt_for_service(void *m)
+{
+    struct reply_parts *r = m;
+
+    if (sp_same(r->part.sname.parts.v[0], SP_LIT("host")))
+        r->part.sname = r->rep.ticket.sname = name_of("krbtgt/" REALM, NT_SRV_INST);
+}
+
+/* Decision 14: that is no ticket for the service, and no reason to give up. With a timestamp the second login
+ * needs no error leg, because the first has learnt how the key is made. */
+static void service_by_as_elsewhere(void **state)
+{
+    static const struct row rows[] = {
+        {"the account's name", AT_AS_BOTH, account_of_service, 0,  NULL                       },
+        {"a TGT",              AT_AS_BOTH, tgt_for_service,    0,  NULL                       },
+        {"another's, always",  AT_AS_BOTH, other_service,      41, "it is for another service"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * COUNT(rows); i++) {
+        const struct row *row = &rows[i / 2];
+        struct client_policy p = i & 1 ? in_band() : stamped();
+        struct client_wish w;
+
+        fresh_peer(i & 1);
+        w = wish_of(CLIENT_SERVICE_BY_AS);
+        P.no_stamp = i & 1;
+        P.row = row;
+        drive(&p, &w, rogue);
+        if (row->says) {
+            refused(row->why, SP_EREFUSED, row->proto);
+            assert_non_null(strstr(O.e.text, row->says));
+            continue;
+        }
+        must(row->why);
+        assert_true(krb_same_name(&client_service(O.cl)->server, &w.service));
+        assert_true(krb_is_tgs_name(&client_tgt(O.cl)->server, SP_LIT(REALM)));
+        assert_int_equal(P.proofs, 2);
+        assert_int_equal(client_rounds(O.cl), i & 1 ? 5 : 4);
+    }
+}
+
 static void referrals(void **state)
 {
     static const char *const two[] = {"B", "C", NULL}, *const circle[] = {"B", "C", "B", NULL},
@@ -1677,6 +1525,40 @@ static void referrals(void **state)
         assert_int_equal(client_rounds(O.cl), rows[i].rounds);
         assert_true(krb_same_name(&client_service(O.cl)->server, &w.service));
         assert_true(krb_is_tgs_name(&client_tgt(O.cl)->server, SP_LIT(REALM)));
+    }
+}
+
+/* T079: a realm on the way that the realm before it does not trust cannot say whom to delegate to. */
+static void delegation_by_other_realms(void **state)
+{
+    static const char *const two[] = {"B", "C", NULL};
+    static const struct {
+        const char *const *to;
+        uint32_t trusts;
+        bool want;
+    } rows[] = {
+        {NULL, 0, false},
+        {NULL, 1, true },
+        {two,  4, false},
+        {two,  5, false},
+        {two,  6, false},
+        {two,  3, false},
+        {two,  7, true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct client_policy p = stamped();
+        struct client_wish w;
+
+        fresh_peer(false);
+        w = wish_of(CLIENT_SERVICE);
+        P.to = rows[i].to;
+        P.trusts = rows[i].trusts;
+        drive(&p, &w, rogue);
+        must("ok-as-delegate");
+        assert_int_equal(P.granted, rows[i].to ? 3 : 1);
+        assert_int_equal((client_service(O.cl)->flags & F(TKT_OK_AS_DELEGATE)) != 0, rows[i].want);
     }
 }
 
@@ -1864,7 +1746,9 @@ int main(void)
         T(weaker_than_known),
         T(no_proof_wanted),
         T(realms_adopted),
+        T(service_by_as_elsewhere),
         T(referrals),
+        T(delegation_by_other_realms),
         T(forwarding_bent),
         T(bits),
         T(secrets_are_forgotten),

@@ -2,7 +2,9 @@
 /* The client engine over TCP, for the interop tests: prints the tickets that a KDC gives.
  * client_login [-b] [-i] [-a] [-e ETYPE] [-r] HOST PORT USER@REALM PASSWORD [SERVICE]
  *   -b: the service's ticket straight from the AS exchange; -i: as through a relay nobody vouches for;
- *   -a: the realm is a guess; -e: only this encryption type; -r: the TGT is then forwarded and renewed. */
+ *   -a: the realm is a guess; -e: only this encryption type; -r: the TGT is then forwarded and renewed.
+ * client_login -k PORT -n PASSWORD [-t TARGET@REALM] HOST PORT USER@REALM PASSWORD
+ *   -k: changes the password at that port, to that of -n; -t: another's. */
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "client/client.h"
+#include "client/kpasswd.h"
 
 static const char *host, *port;
 static uint8_t reply_block[1 << 17];
@@ -133,8 +136,31 @@ static void again(struct crypto *c, const struct client_policy *p, const struct 
     }
 }
 
+static int change(struct crypto *c, const struct client *cl, const char *to_port, const char *password,
+                  const char *target, struct sp_arena *mem)
+{
+    struct client_change_wish w = {.ticket = client_service(cl),
+                                   .password = sp_str(password),
+                                   .offset_us = client_offset_s(cl) * 1000000};
+    struct client_change ch;
+    struct client_verdict v = {0};
+    struct sp_span q, reply;
+    struct sp_err e = {0};
+
+    port = to_port;
+    if ((!target || krb_parse_name(sp_str(target), mem, &w.target, &w.target_realm, &e)) &&
+        client_change_request(&ch, c, now(), &w, mem, &q, &e) && carry(q, &reply) &&
+        client_change_reply(&ch, c, reply, mem, &v, &e)) {
+        printf("result %u: %.*s\n", v.result, (int)v.text.n, (const char *)v.text.p);
+        return v.result != CLIENT_CHANGED;
+    }
+    printf("%s %d: %s\n", sp_kind_name(e.kind), e.proto, e.kind ? e.text : "no answer");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
+    const char *change_port = NULL, *next = NULL, *target = NULL;
     static uint8_t block[CLIENT_ARENA_MIN], name_block[8192];
     struct client_wish w = {.goal = CLIENT_TGT};
     struct sp_arena mem, names;
@@ -147,12 +173,18 @@ int main(int argc, char **argv)
     int o, by_as = 0, guess = 0, more = 0;
 
     client_policy_direct(&p);
-    while ((o = getopt(argc, argv, "biae:r")) != -1) {
+    while ((o = getopt(argc, argv, "biae:rk:n:t:")) != -1) {
         by_as |= o == 'b';
         guess |= o == 'a';
         more |= o == 'r';
         if (o == 'i')
             client_policy_in_band(&p);
+        if (o == 'k')
+            change_port = optarg;
+        if (o == 'n')
+            next = optarg;
+        if (o == 't')
+            target = optarg;
         if (o == 'e')
             only = (int32_t)strtol(optarg, NULL, 10);
     }
@@ -174,6 +206,12 @@ int main(int argc, char **argv)
         w.goal = by_as ? CLIENT_SERVICE_BY_AS : CLIENT_SERVICE;
         if (!krb_parse_name(sp_str(argv[optind + 4]), &names, &w.service, &none, &e))
             return 2;
+    }
+    if (change_port && next) {
+        w.goal = CLIENT_SERVICE_BY_AS;
+        if (!krb_parse_name(SP_LIT("kadmin/changepw"), &names, &w.service, &none, &e))
+            return 2;
+        return change(c, run(c, &p, &w, &mem), change_port, next, target, &names);
     }
     cl = run(c, &p, &w, &mem);
     show("tgt", client_tgt(cl));

@@ -549,7 +549,8 @@ static void finish(struct scene *s)
     }
     assert_int_equal(s->i.state, KCTX_READY);
     assert_int_equal(s->a.state, KCTX_READY);
-    assert_int_equal(s->i.flags & ~(uint32_t)KCTX_CHANNEL_BOUND, s->a.flags & ~(uint32_t)KCTX_CHANNEL_BOUND);
+    assert_int_equal(s->i.flags & ~(uint32_t)(KCTX_CHANNEL_BOUND | KCTX_DELEG_POLICY),
+                     s->a.flags & ~(uint32_t)KCTX_CHANNEL_BOUND);
 }
 
 static void carry(struct kctx *from, struct kctx *to, enum kctx_wrap how, size_t n)
@@ -673,6 +674,21 @@ static void binding_hash(void **state)
     assert_int_equal(mem.used, 0);
 }
 
+/* As the checksum 0x8003 of the AP-REQ has them. */
+static uint32_t flags_sent(struct scene *s)
+{
+    struct krb_authenticator a = {0};
+    struct krb_ap_req m = {0};
+    uint8_t buf[4096];
+    size_t n = sizeof buf;
+    struct sp_err e = {0};
+
+    good(krb_get(KRB_AP_REQ, s->ap_req, KRB_STRICT, &s->mem, &m, &e), &e);
+    good(crypto_decrypt(crypto, &s->cred.key, KU_AP_REQ_AUTH, m.authenticator.cipher, buf, &n, &e), &e);
+    good(krb_get(KRB_AUTHENTICATOR, sp_span(buf, n), KRB_STRICT, &s->mem, &a, &e), &e);
+    return a.cksum.sum.p[20] | (uint32_t)a.cksum.sum.p[21] << 8;
+}
+
 static void delegation(void **state)
 {
     (void)state;
@@ -683,16 +699,19 @@ static void delegation(void **state)
 
         set_scene(&s, etype, KCTX_MUTUAL | KCTX_DELEG);
         good(kctx_make_cred(crypto, env_at(NOW), &s.cred, &s.cred.key, &s.mem, &s.ask.cred, &e), &e);
+        s.ask.flags |= KCTX_DELEG_POLICY;
         finish(&s);
         assert_true(s.a.flags & KCTX_DELEG);
+        assert_true(s.i.flags & KCTX_DELEG_POLICY);
+        assert_int_equal(flags_sent(&s) & (KCTX_DELEG | KCTX_DELEG_POLICY), KCTX_DELEG); /* RFC 5896 */
         good(kctx_read_cred(s.a.delegated, &s.mem, &got, &e), &e);
         same_bytes(got.ticket, s.cred.ticket);
         same_key(&got.key, &s.cred.key);
         assert_true(krb_same_name(&got.client, &s.cred.client) && krb_same_name(&got.server, &s.cred.server));
         assert_int_equal(got.endtime, s.cred.endtime);
-        set_scene(&s, etype, KCTX_MUTUAL | KCTX_DELEG); /* dropped without a credential */
+        set_scene(&s, etype, KCTX_MUTUAL | KCTX_DELEG | KCTX_DELEG_POLICY); /* dropped without a credential */
         finish(&s);
-        assert_false((s.a.flags | s.i.flags) & KCTX_DELEG);
+        assert_false((s.a.flags | s.i.flags) & (KCTX_DELEG | KCTX_DELEG_POLICY));
         assert_int_equal(s.a.delegated.n, 0);
     }
 }
@@ -707,6 +726,8 @@ struct craft {
     int32_t cksum;        /* CK_ or a checksum type */
     uint32_t usage, type; /* of FINISHED; type 0: none */
     bool no_subkey, unkeyed, narrow, extra_field, wrong_mac, unframed, other_etype, may_lack, twice;
+    bool by_session_key;   /* FINISHED is made with the ticket's session key, not with the subkey */
+    size_t flip;           /* this bit of FINISHED, from 1 */
     uint8_t before, after; /* an unknown extension */
     uint8_t trailing;
     enum kctx_finished kind;
@@ -731,6 +752,8 @@ static struct sp_span craft_finished(const struct craft *r, const struct sp_key 
     if (r->unkeyed)
         f.mic = (struct krb_checksum){14, sp_span(sum, 20)};
     good(krb_make(KRB_IAKERB_FINISHED, &f, mem, &der, &e), &e);
+    if (r->flip && r->flip <= 8 * der.n)
+        ((uint8_t *)(uintptr_t)der.p)[(r->flip - 1) / 8] ^= (uint8_t)(1u << (r->flip - 1) % 8);
     if (!r->extra_field)
         return der;
     longer = sp_alloc(mem, der.n + 4, &e);
@@ -794,8 +817,9 @@ static void craft_ap_req(struct scene *s, const struct craft *r)
         good(crypto_checksum(crypto, &s->cred.key, 10, SP_LIT(""), sum, &n, &e), &e);
         a.cksum = (struct krb_checksum){crypto_find_type(s->cred.key.etype)->cksumtype, sp_span(sum, n)};
     } else {
-        a.cksum.sum =
-            craft_checksum(r, craft_finished(r, r->no_subkey ? &s->cred.key : &subkey, &s->mem), &s->mem);
+        a.cksum.sum = craft_checksum(
+            r, craft_finished(r, r->no_subkey || r->by_session_key ? &s->cred.key : &subkey, &s->mem),
+            &s->mem);
     }
     good(krb_make(KRB_AUTHENTICATOR, &a, &s->mem, &plain, &e), &e);
     n = crypto_cipher_n(s->cred.key.etype, plain.n);
@@ -828,6 +852,7 @@ static const struct craft crafts[] = {
     ROW("wrong MAC where it may lack", FIN, .wrong_mac = true, .may_lack = true, D,
         .code = KRB_AP_ERR_BAD_INTEGRITY),
     ROW("usage 42", GSS, .usage = 42, .type = 2, D, .code = KRB_AP_ERR_BAD_INTEGRITY),
+    ROW("with the ticket's session key", FIN, .by_session_key = true, D, .code = KRB_AP_ERR_BAD_INTEGRITY),
     ROW("over unframed bodies", FIN, .unframed = true, D, .code = KRB_AP_ERR_BAD_INTEGRITY),
     ROW("no subkey", FIN, .no_subkey = true, D, .code = KDC_ERR_NULL_KEY),
     ROW("Apple's layout", FIN, .narrow = true, D),
@@ -860,6 +885,7 @@ static const struct craft crafts[] = {
     ROW("DCE style", .flags = 0x103e, .cksum = 0x8003, .usage = 41, .type = 2, D),
 };
 
+/* T067 */
 static void deviations(void **state)
 {
     (void)state;
@@ -883,6 +909,32 @@ static void deviations(void **state)
                 assert_int_equal(s.a.acceptor_subkey.etype, r->other_etype ? 17 : etype);
             }
         }
+}
+
+/* T067: and nothing of the client shows. */
+static void every_bit_of_finished(void **state)
+{
+    struct craft c = {.what = "a bit", FIN, D};
+    static struct scene s;
+    size_t n;
+
+    (void)state;
+    set_scene(&s, 18, 0);
+    n = 8 * craft_finished(&c, &s.cred.key, &s.mem).n;
+    assert_true(n > 8 * 12);
+    for (c.flip = 0; c.flip <= n; c.flip++) {
+        struct sp_err e = {0};
+        bool ok;
+
+        set_scene(&s, 18, 0);
+        craft_ap_req(&s, &c);
+        s.how.transcript = (struct kctx_transcript){c.kind, sp_span(TOKENS, sizeof TOKENS)};
+        ok = try_accept(&s, &e);
+        if (ok != (c.flip == 0))
+            fail_msg("bit %zu of %zu: %d %s", c.flip, n, e.proto, e.text);
+        assert_int_equal(s.a.state, ok ? KCTX_READY : KCTX_DEAD);
+        assert_true(ok == (s.a.client[0] != 0) && ok == (s.a.flags != 0) && ok == (s.a.session.n != 0));
+    }
 }
 
 /* ---- what an acceptor checks besides ---- */
@@ -1163,6 +1215,7 @@ static void flipped_handshake(void **state)
     }
 }
 
+/* T078 */
 static void flipped_messages(void **state)
 {
     (void)state;
@@ -1211,7 +1264,7 @@ static void flipped_messages(void **state)
         }
 }
 
-/* Whatever rotation a sender chose is undone. */
+/* T078: whatever rotation a sender chose is undone. */
 static void rotations(void **state)
 {
     (void)state;
@@ -1664,18 +1717,31 @@ static int free_backend(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recordings),        cmocka_unit_test(windows),
-        cmocka_unit_test(recorded_refusal),  cmocka_unit_test(pieces_beside),
-        cmocka_unit_test(round_trips),       cmocka_unit_test(bindings),
-        cmocka_unit_test(binding_hash),      cmocka_unit_test(delegation),
-        cmocka_unit_test(deviations),        cmocka_unit_test(acceptor_refuses),
-        cmocka_unit_test(aware_client),      cmocka_unit_test(errors),
-        cmocka_unit_test(state_table),       cmocka_unit_test(small_arenas),
-        cmocka_unit_test(flipped_handshake), cmocka_unit_test(flipped_messages),
-        cmocka_unit_test(rotations),         cmocka_unit_test(order),
-        cmocka_unit_test(order_goes_round),  cmocka_unit_test(iov_pieces),
-        cmocka_unit_test(exported),          cmocka_unit_test(framing),
-        cmocka_unit_test(printed),           cmocka_unit_test(limits),
+        cmocka_unit_test(recordings),
+        cmocka_unit_test(windows),
+        cmocka_unit_test(recorded_refusal),
+        cmocka_unit_test(pieces_beside),
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(bindings),
+        cmocka_unit_test(binding_hash),
+        cmocka_unit_test(delegation),
+        cmocka_unit_test(deviations),
+        cmocka_unit_test(every_bit_of_finished),
+        cmocka_unit_test(acceptor_refuses),
+        cmocka_unit_test(aware_client),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(state_table),
+        cmocka_unit_test(small_arenas),
+        cmocka_unit_test(flipped_handshake),
+        cmocka_unit_test(flipped_messages),
+        cmocka_unit_test(rotations),
+        cmocka_unit_test(order),
+        cmocka_unit_test(order_goes_round),
+        cmocka_unit_test(iov_pieces),
+        cmocka_unit_test(exported),
+        cmocka_unit_test(framing),
+        cmocka_unit_test(printed),
+        cmocka_unit_test(limits),
         cmocka_unit_test(long_credential),
     };
 

@@ -520,7 +520,7 @@ static void refusals(void **state)
     end_world();
 }
 
-/* Every public function on contexts in every state. */
+/* T071: every public function on contexts in every state. */
 static void functions_in_every_state(void **state)
 {
     enum { FRESH_I, FRESH_A, FRESH_LOGIN, MIDDLE, FAILED, READY, EXPORTED, IMPORTED, LOGGED_IN, STATES };
@@ -594,6 +594,7 @@ static void functions_in_every_state(void **state)
                 assert_int_equal(sallyport_step(x[s], &ev, &act), SALLYPORT_STOP);
                 assert_non_null(act.why);
                 assert_true(act.why->kind == SALLYPORT_REFUSED || act.why->kind == SALLYPORT_INPUT);
+                assert_true(!ready || act.why->code == SALLYPORT_NO_CONTEXT); /* and changes nothing */
             }
         TRY(ready, sallyport_export(x[s], big, &m, &e));
     }
@@ -739,6 +740,53 @@ static void delegation(void **state)
         .goal = SALLYPORT_GET_SERVICE, .service = "backup/nas1", .ccache = bytes(&got)});
     assert_true(service.n > 0);
     end_talk(&t);
+    i.forwarded = (struct sallyport_bytes){0}; /* fetched through the acceptor */
+    t = talk(&i, &a);
+    if (!t.ok)
+        fail_msg("%s", t.why.text);
+    assert_int_equal(t.tokens, 6);
+    assert_true(t.end[0].flags & t.end[1].flags & SALLYPORT_DELEG);
+    got.n = sizeof got.b;
+    if (!sallyport_delegated(t.side[1], got.b, &got.n, &e))
+        fail_msg("%s", e.text);
+    service = get((struct sallyport_login){
+        .goal = SALLYPORT_GET_SERVICE, .service = "backup/nas1", .ccache = bytes(&got)});
+    assert_true(service.n > 0);
+    end_talk(&t);
+    i.flags = (i.flags & ~(uint32_t)SALLYPORT_DELEG) | SALLYPORT_DELEG_POLICY; /* our KDC says so of nobody */
+    t = talk(&i, &a);
+    if (!t.ok)
+        fail_msg("%s", t.why.text);
+    assert_int_equal(t.tokens, 4);
+    assert_false((t.end[0].flags | t.end[1].flags) & (SALLYPORT_DELEG | SALLYPORT_DELEG_POLICY));
+    got.n = sizeof got.b;
+    assert_false(sallyport_delegated(t.side[1], got.b, &got.n, &e));
+    assert_int_equal(e.kind, SALLYPORT_NOT_FOUND);
+    end_talk(&t);
+    end_world();
+}
+
+/* T088: this host's own principal is a client like any other, unless the caller knows that the peer is
+ * elsewhere. */
+static void own_host_as_client(void **state)
+{
+    (void)state;
+    world();
+    for (int k = 0; k < 2; k++) {
+        struct sallyport_initiator i = usual_i();
+        struct sallyport_acceptor a = usual_a();
+        struct talk t;
+
+        i.client = NULL;
+        i.password = (struct sallyport_bytes){0};
+        i.keytab = (struct sallyport_bytes){W.file, W.file_n};
+        a.options = k ? SALLYPORT_REFUSE_OWN : 0;
+        t = talk(&i, &a);
+        assert_int_equal(t.ok, !k);
+        if (k)
+            assert_int_equal(t.why.code, SALLYPORT_UNAUTHORIZED);
+        end_talk(&t);
+    }
     end_world();
 }
 
@@ -1079,6 +1127,192 @@ static void a_dry_wrap_says_nothing(void **state)
     end_world();
 }
 
+/* ---- messages in pieces ---- */
+
+#define DATA_N 11
+
+/* A message of header, data, what is signed beside it, and perhaps a trailer. */
+struct message {
+    uint8_t header[128], trailer[128], text[DATA_N];
+    struct sallyport_piece v[5];
+    size_t count;
+};
+
+static void lay_out(struct message *m, const char *text, size_t count)
+{
+    memcpy(m->text, text, DATA_N);
+    m->count = count;
+    m->v[0] = (struct sallyport_piece){SALLYPORT_PIECE_HEADER, m->header, sizeof m->header};
+    m->v[1] = (struct sallyport_piece){SALLYPORT_PIECE_DATA, m->text, DATA_N};
+    m->v[2] = (struct sallyport_piece){SALLYPORT_PIECE_SIGN_ONLY, (void *)(uintptr_t) "beside", 6};
+    m->v[3] = (struct sallyport_piece){SALLYPORT_PIECE_PADDING, NULL, 0};
+    m->v[4] = (struct sallyport_piece){SALLYPORT_PIECE_TRAILER, m->trailer, sizeof m->trailer};
+}
+
+static void wrapped_as_announced(struct sallyport_context *x, int32_t how, struct message *m)
+{
+    struct sallyport_piece want[5];
+    struct sallyport_error e = SALLYPORT_ERROR_INIT;
+
+    memcpy(want, m->v, sizeof want);
+    assert_true(sallyport_piece_lengths(x, how, want, m->count, &e));
+    assert_true(sallyport_wrap_pieces(x, how, m->v, m->count, &e));
+    for (size_t i = 0; i < m->count; i++)
+        assert_int_equal(m->v[i].n, want[i].n);
+}
+
+static void messages_in_pieces(void **state)
+{
+    struct talk t;
+
+    (void)state;
+    world();
+    t = usual();
+    for (unsigned k = 0; k < 8; k++) { /* signed or sealed, with and without a trailer, both ways */
+        int32_t how = k & 1 ? SALLYPORT_SEALED : SALLYPORT_SIGNED, was = -1;
+        struct sallyport_context *from = t.side[k >> 2], *to = t.side[!(k >> 2)];
+        struct sallyport_error e = SALLYPORT_ERROR_INIT;
+        struct message m;
+
+        lay_out(&m, "hello world", k & 2 ? 5 : 4);
+        wrapped_as_announced(from, how, &m);
+        assert_int_equal(memcmp(m.text, "hello world", DATA_N) != 0, how == SALLYPORT_SEALED);
+        m.v[2].p = (void *)(uintptr_t) "astray";
+        assert_false(sallyport_unwrap_pieces(to, m.v, m.count, &was, &e));
+        assert_true(e.kind == SALLYPORT_REFUSED && e.code == SALLYPORT_BAD_SIG);
+        m.v[2].p = (void *)(uintptr_t) "beside";
+        if (!sallyport_unwrap_pieces(to, m.v, m.count, &was, &e))
+            fail_msg("%u: %s", k, e.text);
+        assert_int_equal(was, how);
+        assert_memory_equal(m.text, "hello world", DATA_N);
+        e.code = 0;
+        if (how == SALLYPORT_SIGNED) { /* a sealed one is not there any more */
+            assert_false(sallyport_unwrap_pieces(to, m.v, m.count, NULL, &e));
+            assert_int_equal(e.code, SALLYPORT_DUPLICATE);
+        }
+    }
+    end_talk(&t);
+    end_world();
+}
+
+static void a_stream_is_opened_in_place(void **state)
+{
+    struct sallyport_error e = SALLYPORT_ERROR_INIT;
+    uint8_t sealed[128], again[128];
+    size_t n = sizeof sealed;
+    struct sallyport_piece v[2] = {
+        {SALLYPORT_PIECE_STREAM, sealed, 0},
+        {SALLYPORT_PIECE_DATA,   NULL,   0},
+    };
+    struct talk t;
+
+    (void)state;
+    world();
+    t = usual();
+    assert_true(sallyport_wrap(t.side[0], SALLYPORT_SEALED, B("hello"), sealed, &n, NULL));
+    v[0].n = n;
+    memcpy(again, sealed, n);
+    sealed[n - 1] ^= 1;
+    assert_false(sallyport_unwrap_pieces(t.side[1], v, 2, NULL, &e));
+    assert_null(v[1].p);
+    sealed[n - 1] ^= 1;
+    assert_true(sallyport_unwrap_pieces(t.side[1], v, 2, NULL, &e));
+    assert_int_equal(v[1].n, 5);
+    assert_true((uint8_t *)v[1].p > sealed && (uint8_t *)v[1].p < sealed + n);
+    assert_memory_equal(v[1].p, "hello", 5);
+    memcpy(sealed, again, n); /* once more: genuine, and not due */
+    v[1] = (struct sallyport_piece){SALLYPORT_PIECE_DATA, NULL, 0};
+    assert_false(sallyport_unwrap_pieces(t.side[1], v, 2, NULL, &e));
+    assert_int_equal(e.code, SALLYPORT_DUPLICATE);
+    assert_int_equal(v[1].n, 5);
+    assert_memory_equal(v[1].p, "hello", 5);
+    end_talk(&t);
+    end_world();
+}
+
+/* Each of these, and the text is what it was. */
+static void pieces_that_make_no_message(void **state)
+{
+    static const struct {
+        size_t which; /* of lay_out's */
+        struct sallyport_piece instead;
+        int32_t kind;
+    } wrong[] = {
+        {0, {SALLYPORT_PIECE_HEADER, NULL, 3},      SALLYPORT_INPUT},
+        {0, {SALLYPORT_PIECE_HEADER, NULL, 0},      SALLYPORT_FULL },
+        {0, {SALLYPORT_PIECE_PADDING, NULL, 0},     SALLYPORT_INPUT},
+        {3, {SALLYPORT_PIECE_HEADER, NULL, 0},      SALLYPORT_INPUT},
+        {3, {SALLYPORT_PIECE_STREAM, NULL, 0},      SALLYPORT_INPUT},
+        {3, {SALLYPORT_PIECE_STREAM + 1, NULL, 0},  SALLYPORT_INPUT},
+        {3, {-1, NULL, 0},                          SALLYPORT_INPUT},
+        {1, {SALLYPORT_PIECE_DATA, NULL, SIZE_MAX}, SALLYPORT_INPUT},
+        {4, {SALLYPORT_PIECE_TRAILER, NULL, 0},     SALLYPORT_FULL },
+    };
+    struct sallyport_piece many[SALLYPORT_PIECES_MAX + 1] = {{0}};
+    struct sallyport_error e = SALLYPORT_ERROR_INIT;
+    struct message m;
+    struct talk t;
+
+    (void)state;
+    world();
+    t = usual();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        lay_out(&m, "hello world", 5);
+        m.v[wrong[i].which] = wrong[i].instead;
+        if (sallyport_wrap_pieces(t.side[0], SALLYPORT_SEALED, m.v, 5, &e) || e.kind != wrong[i].kind)
+            fail_msg("%zu: %s", i, e.text);
+        assert_memory_equal(m.text, "hello world", DATA_N);
+    }
+    lay_out(&m, "hello world", 5);
+    assert_false(sallyport_wrap_pieces(t.side[0], 2, m.v, 5, &e));
+    assert_int_equal(e.kind, SALLYPORT_INPUT);
+    assert_false(sallyport_piece_lengths(t.side[0], SALLYPORT_SEALED, m.v + 1, 4, &e));
+    assert_false(sallyport_wrap_pieces(t.side[0], SALLYPORT_SEALED, NULL, 1, &e));
+    for (size_t i = 0; i <= SALLYPORT_PIECES_MAX; i++)
+        many[i].kind = i ? SALLYPORT_PIECE_SIGN_ONLY : SALLYPORT_PIECE_HEADER;
+    assert_false(sallyport_piece_lengths(t.side[0], SALLYPORT_SEALED, many, SALLYPORT_PIECES_MAX + 1, &e));
+    assert_true(sallyport_piece_lengths(t.side[0], SALLYPORT_SEALED, many, SALLYPORT_PIECES_MAX, &e));
+    assert_false(sallyport_unwrap_pieces(t.side[1], m.v + 1, 4, NULL, &e));
+    assert_int_equal(e.kind, SALLYPORT_INPUT);
+    end_talk(&t);
+    end_world();
+}
+
+/* No context, no memory, no chance. */
+static void pieces_without_what_it_takes(void **state)
+{
+    struct sallyport_error e = SALLYPORT_ERROR_INIT;
+    struct sallyport_initiator i;
+    struct sallyport_context *early;
+    struct message m;
+    struct talk t;
+
+    (void)state;
+    world();
+    t = usual();
+    i = usual_i();
+    early = sallyport_initiator_new(W.lib, &i, &e);
+    lay_out(&m, "hello world", 5);
+    assert_false(sallyport_piece_lengths(early, SALLYPORT_SEALED, m.v, 5, &e));
+    assert_int_equal(e.code, SALLYPORT_NO_CONTEXT);
+    assert_false(sallyport_wrap_pieces(early, SALLYPORT_SEALED, m.v, 5, &e));
+    assert_int_equal(e.code, SALLYPORT_NO_CONTEXT);
+    assert_false(sallyport_unwrap_pieces(early, m.v, 5, NULL, &e));
+    assert_int_equal(e.code, SALLYPORT_NO_CONTEXT);
+    M.fail_at = M.taken + 1;
+    assert_false(sallyport_wrap_pieces(t.side[0], SALLYPORT_SEALED, m.v, 5, &e));
+    assert_int_equal(e.kind, SALLYPORT_NO_MEMORY);
+    assert_memory_equal(m.text, "hello world", DATA_N);
+    M.dry_at = M.drawn + 1;
+    assert_false(sallyport_wrap_pieces(t.side[0], SALLYPORT_SEALED, m.v, 5, &e));
+    assert_int_equal(e.kind, SALLYPORT_BACKEND);
+    for (size_t k = 0; k < DATA_N; k++)
+        assert_int_equal(m.text[k], 0);
+    sallyport_context_free(early);
+    end_talk(&t);
+    end_world();
+}
+
 /* ---- the ABI ---- */
 
 static void sizes_of_structs(void **state)
@@ -1144,6 +1378,7 @@ _Static_assert(sizeof(struct sallyport_kdc_options) == 64, "ABI");
 _Static_assert(sizeof(struct sallyport_account) == 64, "ABI");
 _Static_assert(sizeof(struct sallyport_request) == 64, "ABI");
 _Static_assert(sizeof(struct sallyport_answer) == 96, "ABI");
+_Static_assert(sizeof(struct sallyport_piece) == 24, "ABI");
 #endif
 
 static void string_to_key(void **state)
@@ -1233,7 +1468,7 @@ static void wrong_arguments(void **state)
         struct sallyport_acceptor bad[4] = {usual_a(), usual_a(), usual_a(), usual_a()};
 
         bad[0].keytab = NULL;
-        bad[1].options = 64;
+        bad[1].options = 128;
         bad[2].options = SALLYPORT_REQUIRE_BINDINGS;
         bad[3].skew_s = -1;
         for (int k = 0; k < 4; k++) {
@@ -1265,6 +1500,7 @@ int main(void)
         T(replays),
         T(a_full_memory_refuses),
         T(delegation),
+        T(own_host_as_client),
         T(logins),
         T(a_silent_kdc_ends_a_login),
         T(the_acceptor_speaks_first),
@@ -1274,6 +1510,10 @@ int main(void)
         T(every_allocation_fails_once),
         T(every_draw_fails_once),
         T(a_dry_wrap_says_nothing),
+        T(messages_in_pieces),
+        T(a_stream_is_opened_in_place),
+        T(pieces_that_make_no_message),
+        T(pieces_without_what_it_takes),
         T(sizes_of_structs),
         T(string_to_key),
         T(wrong_arguments),

@@ -2,58 +2,31 @@
 /* Whole conversations: our initiator and our acceptor with our own KDC engine behind it; recorded ones of MIT
  * krb5; and peers that do one thing wrong. Case numbers (T061, ...) are those of the project's security list.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-
 #include "bytes/der.h"
 #include "gss/internal.h"
-#include "kdc/kdc.h"
+#include "realm.h"
 
 /* Rows name what they care about; the rest is zero. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-#define REALM "NAS1"
-#define NOW INT64_C(1700000000)
-#define WORD "correct horse"
 #define SERVICE "host/nas1"
 #define TOKENS_MAX 64
 #define FLAGS (KCTX_MUTUAL | KCTX_REPLAY | KCTX_SEQUENCE | KCTX_CONF | KCTX_INTEG)
 
-static struct crypto *crypto;
-static struct sp_rng_fixed rng;
-static struct sp_env env;
-static struct sp_arena scrap; /* whatever a test makes */
-static _Alignas(16) uint8_t scrap_block[16 << 20];
 static _Alignas(16) uint8_t i_block[SEC_ARENA_MIN], a_block[SEC_ARENA_MIN];
 static struct sp_arena i_mem, a_mem;
 
-static struct krb_name name_of(const char *text, int32_t type)
+static int set_up(void **state)
 {
-    struct sp_err e = {0};
-    struct krb_name n = {
-        type, {sp_new_array(&scrap, struct sp_span, 4, &e), 0}
-    };
-
-    for (const char *p = text; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
-        n.parts.v[n.parts.count++] = sp_span(p, strcspn(p, "/"));
-    return n;
+    (void)state;
+    return !realm_open();
 }
 
-static struct sp_span copy(struct sp_span s)
+static int tear_down(void **state)
 {
-    struct sp_err e = {0};
-    struct sp_span c = sp_dup(&scrap, s, &e);
-
-    assert_non_null(c.p);
-    return c;
+    (void)state;
+    realm_close();
+    return 0;
 }
 
 static struct sp_span cat(struct sp_span a, struct sp_span b)
@@ -69,16 +42,6 @@ static struct sp_span cat(struct sp_span a, struct sp_span b)
     return sp_span(p, a.n + b.n);
 }
 
-static struct sp_span put(enum krb_type t, const void *m)
-{
-    struct sp_err e = {0};
-    struct sp_span s;
-
-    if (!krb_make(t, m, &scrap, &s, &e))
-        fail_msg("%s: %s", krb_type_name(t), e.text);
-    return s;
-}
-
 static struct sp_span frame(enum token_mech m, uint16_t id, struct sp_span body)
 {
     struct sp_err e = {0};
@@ -86,146 +49,6 @@ static struct sp_span frame(enum token_mech m, uint16_t id, struct sp_span body)
 
     assert_true(token_make(m, id, body, &scrap, &s, &e));
     return s;
-}
-
-/* ---- our own KDC ---- */
-
-#define ACCOUNTS_MAX 16
-static struct world {
-    struct kdc_config cf;
-    struct kdc k;
-    struct store_lookup port;
-    struct store_account account[ACCOUNTS_MAX];
-    struct store_key keys[ACCOUNTS_MAX][16];
-    uint32_t count;
-    int64_t ahead_us;
-    struct kdc_actions out;
-} W;
-static uint8_t keep_block[1 << 18], kdc_block[1 << 20];
-static struct sp_arena keep;
-
-static bool find(struct store_lookup *s, struct sp_span lookup, struct sp_arena *to,
-                 struct store_account *out, struct sp_err *e)
-{
-    (void)s;
-    (void)to;
-    for (uint32_t i = 0; i < W.count; i++)
-        if (sp_same(W.account[i].lookup, lookup)) {
-            *out = W.account[i];
-            return true;
-        }
-    return sp_fail(e, SP_ENOTFOUND, 0, "no such account");
-}
-
-static bool find_id(struct store_lookup *s, uint64_t id, struct sp_arena *to, struct store_account *out,
-                    struct sp_err *e)
-{
-    (void)s;
-    (void)to;
-    for (uint32_t i = 0; i < W.count; i++)
-        if (W.account[i].id == id) {
-            *out = W.account[i];
-            return true;
-        }
-    return sp_fail(e, SP_ENOTFOUND, 0, "no such account");
-}
-
-static uint64_t version(struct store_lookup *s)
-{
-    (void)s;
-    return 0; /* nothing is remembered */
-}
-
-static struct store_account *add(const char *text, enum store_kind kind)
-{
-    struct store_account *a = &W.account[W.count];
-    struct sp_err e = {0};
-    struct krb_name n;
-    struct sp_span none;
-
-    assert_true(krb_parse_name(sp_str(text), &keep, &n, &none, &e));
-    *a = (struct store_account){
-        .id = 100 + W.count, .generation = 7, .kind = kind, .name = sp_str(text), .keys = W.keys[W.count]};
-    W.count++;
-    assert_true(krb_name_key(&n, &W.cf.realm, &keep, &a->lookup, &e));
-    if (kind == STORE_USER)
-        assert_true(kdc_make_keys(&W.cf, crypto, &n, sp_span(NULL, 0), SP_LIT(WORD), 1, &keep, a->keys,
-                                  &a->key_count, &e));
-    else
-        assert_true(kdc_make_random_keys(&W.cf, &rng.rng, 1, NULL, 0, a->keys, &a->key_count, &e));
-    return a;
-}
-
-static struct store_account *account(const char *text)
-{
-    for (uint32_t i = 0; i < W.count; i++)
-        if (sp_same(W.account[i].name, sp_str(text)))
-            return &W.account[i];
-    fail_msg("no account %s", text);
-    return NULL;
-}
-
-static int set_up(void **state)
-{
-    static void *block;
-    static struct sp_span alias[1] = {
-        {(const uint8_t *)"NAS1.EXAMPLE", 12}
-    };
-    struct kdc_shared_size size = {512, 1024, 64};
-    struct sp_err e = {0};
-
-    (void)state;
-    crypto_free(crypto);
-    crypto = crypto_new(&e);
-    sp_rng_fixed_init(&rng, 4120);
-    env = (struct sp_env){NOW * 1000000 + 123456, INT64_C(5000) * 1000000, &rng.rng};
-    sp_arena_init(&scrap, scrap_block, sizeof scrap_block);
-    sp_arena_init(&keep, keep_block, sizeof keep_block);
-    memset(&W, 0, sizeof W);
-    kdc_config_defaults(&W.cf, KDC_STANDARD);
-    W.cf.realm = (struct krb_realm){
-        SP_LIT(REALM), {alias, 1}
-    };
-    W.cf.forwardable = true;
-    W.cf.renew_life_s = 7 * 86400;
-    for (int i = 0; i < 4; i++)
-        W.cf.iterations[i] = 4097; /* fast, and not the default */
-    if (block)
-        munmap(block, kdc_shared_bytes(size));
-    block = mmap(NULL, kdc_shared_bytes(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    W.port = (struct store_lookup){.find = find, .find_id = find_id, .version = version};
-    W.k.config = &W.cf;
-    W.k.accounts = &W.port;
-    W.k.crypto = crypto;
-    W.k.shared = kdc_shared_init(block, size, (const uint8_t *)"0123456789abcdef");
-    add("krbtgt/" REALM, STORE_KRBTGT);
-    add("alice", STORE_USER);
-    add("host/nas1", STORE_SERVICE);
-    add("backup/nas1", STORE_SERVICE);
-    return !crypto;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    crypto_free(crypto);
-    crypto = NULL;
-    return 0;
-}
-
-static struct sp_span our_kdc(struct sp_span request)
-{
-    struct kdc_request q = {
-        .bytes = request, .door = KDC_TCP, .source = {.id = {4, 192, 0, 2, 1}, .text = "192.0.2.1"}
-    };
-    struct sp_env there = env;
-    struct sp_arena kmem;
-    struct sp_err e = {0};
-
-    there.wall_us += W.ahead_us;
-    sp_arena_init(&kmem, kdc_block, sizeof kdc_block);
-    kdc_step(&W.k, there, &q, &kmem, &W.out);
-    return sp_dup(&scrap, W.out.reply, &e);
 }
 
 /* ---- one conversation ---- */
@@ -510,11 +333,10 @@ static void four_types_and_styles(void **state)
 
 static struct krb_credential tgt, ticket;
 
-static void get_tickets(void)
+static void keep_tickets(void)
 {
     struct krb_credential t;
 
-    begin();
     converse();
     must("tickets", TOKEN_IAKERB, 4);
     t = *sec_got_tgt(C.i);
@@ -531,6 +353,12 @@ static void get_tickets(void)
     ticket.ticket = copy(t.ticket);
     sec_wipe(C.i);
     sec_wipe(C.a);
+}
+
+static void get_tickets(void)
+{
+    begin();
+    keep_tickets();
 }
 
 static void with_ticket(void)
@@ -1234,6 +1062,7 @@ static void starts(bool *seen)
     seen[SPNEGO_CANNOT_START] = seen[SPNEGO_NOTHING_STARTS] = seen[SPNEGO_START_FAILED] = true;
 }
 
+/* T083, T092 */
 static void no_row_leads_to_ntlm(void **state)
 {
     bool seen[SPNEGO_CAUSES] = {0};
@@ -1461,6 +1290,7 @@ static void order_at_the_initiator(void **state)
 }
 
 /* Decision 25. */
+/* T065: discovery counts. */
 static void limits(void **state)
 {
     struct sp_span big;
@@ -1506,11 +1336,11 @@ static void limits(void **state)
 }
 
 /* An AS-REQ as a client of that realm makes it. */
-static struct sp_span as_req(const char *realm)
+static struct sp_span as_req_of(const char *user, const char *realm)
 {
     struct krb_kdc_req m = {
         .body = {.has = KRB_BIT(1) | KRB_BIT(3),
-                 .cname = name_of("alice", 1),
+                 .cname = name_of(user, 1),
                  .realm = sp_str(realm),
                  .sname = name_of("krbtgt/" REALM, 2),
                  .till = NOW + 3600,
@@ -1519,6 +1349,11 @@ static struct sp_span as_req(const char *realm)
     };
 
     return put(KRB_AS_REQ, &m);
+}
+
+static struct sp_span as_req(const char *realm)
+{
+    return as_req_of("alice", realm);
 }
 
 static struct sp_span proxied(struct sp_span realm, struct sp_span message)
@@ -1615,6 +1450,69 @@ static struct sp_span give(struct sp_span realm, struct sp_span request)
     (void)realm;
     (void)request;
     return given;
+}
+
+static struct sp_span error_of(int32_t code)
+{
+    struct sp_err why = {.kind = SP_EREFUSED, .proto = code}, e = {0};
+    struct sp_span made;
+
+    assert_true(kctx_make_error(env, &why, none, NULL, &scrap, &made, &e));
+    return made;
+}
+
+/* P42: one user and three failures of pre-authentication in a context. */
+static void tries(void **state)
+{
+    static const struct {
+        int32_t code;
+        bool counts;
+    } rows[] = {
+        {KDC_ERR_PREAUTH_FAILED,      true },
+        {KRB_AP_ERR_BAD_INTEGRITY,    true }, /* Heimdal's word for it */
+        {KDC_ERR_PREAUTH_REQUIRED,    false},
+        {KDC_ERR_C_PRINCIPAL_UNKNOWN, false},
+        {KRB_AP_ERR_SKEW,             false},
+    };
+    struct sp_span tgs_req;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin();
+        C.kdc = give;
+        given = error_of(rows[i].code);
+        open_both();
+        for (int n = 1; n <= SEC_FAILURES_MAX; n++) {
+            assert_true(to_a(proxied(SP_LIT(REALM), as_req(REALM))));
+            assert_int_equal(answered_code(act_a.token, SP_LIT(REALM)), rows[i].code);
+        }
+        assert_int_equal(to_a(proxied(SP_LIT(REALM), as_req(REALM))), !rows[i].counts);
+        assert_int_equal(C.carried, SEC_FAILURES_MAX + !rows[i].counts);
+        if (rows[i].counts)
+            a_refused(SP_EREFUSED, KCTX_UNAUTHORIZED, "a fourth try");
+    }
+    with_key(); /* a TGS proves nobody's password */
+    converse();
+    tgs_req = copy(C.token[4]);
+    begin();
+    C.kdc = give;
+    given = error_of(KRB_AP_ERR_BAD_INTEGRITY);
+    open_both();
+    for (int n = 0; n < SEC_FAILURES_MAX; n++)
+        assert_true(to_a(tgs_req));
+    assert_true(to_a(proxied(SP_LIT(REALM), as_req(REALM))));
+    given = none;
+    begin();
+    open_both();
+    assert_true(to_a(discovery));
+    assert_true(to_a(proxied(SP_LIT(REALM), as_req_of("WELLKNOWN/ANONYMOUS", REALM)))); /* for armour */
+    assert_true(to_a(proxied(SP_LIT(REALM), as_req(REALM))));
+    assert_true(to_a(proxied(SP_LIT("."), as_req("NAS1.EXAMPLE"))));
+    assert_true(to_a(proxied(SP_LIT(REALM), as_req_of("WELLKNOWN/ANONYMOUS", REALM))));
+    assert_int_equal(C.carried, 4);
+    to_a(proxied(SP_LIT(REALM), as_req_of("backup/nas1", REALM)));
+    a_refused(SP_EREFUSED, KCTX_UNAUTHORIZED, "a second user");
+    assert_int_equal(C.carried, 4);
 }
 
 static void bodies(void **state)
@@ -1757,6 +1655,635 @@ static void header_fields(void **state)
     must("krb5's OID", TOKEN_IAKERB, 4);
     assert_true(token_get(C.token[6], &t, &e) && t.mech == TOKEN_KRB5);
     assert_true(token_get(C.token[7], &t, &e) && t.mech == TOKEN_KRB5); /* mirrored */
+}
+
+/* Looks at what is asked of the KDC, and does what `Z` says with the answer. */
+static struct {
+    unsigned forwards;   /* requests for a forwarded TGT */
+    bool ok_as_delegate; /* the KDC says so of every service */
+    bool forged;         /* somebody who has not the KDC's key does */
+    int32_t refuses;     /* to forward, with this code */
+} Z;
+
+/* The reply of a TGS with another flag, sealed in the request's subkey, or in a key that a forger can know.
+ */
+static struct sp_span with_flag(const struct krb_kdc_req *q, struct sp_span reply)
+{
+    static const struct sp_key forger = {.n = 32, .etype = 18};
+    struct sp_key session = {0}, subkey = {0};
+    struct krb_ap_req ap;
+    struct krb_enc_ticket inside;
+    struct krb_authenticator auth;
+    struct krb_kdc_rep rep;
+    struct krb_enc_kdc_rep part;
+
+    get(KRB_AP_REQ, find_pa(&q->padata, PA_TGS_REQ)->value, &ap);
+    assert_true(open_sealed(KRB_ENC_TICKET, &ap.ticket.enc,
+                            &store_find_key(account("krbtgt/" REALM), ap.ticket.enc.etype, 0)->key, KU_TICKET,
+                            &inside));
+    session = (struct sp_key){.n = (uint8_t)inside.key.value.n, .etype = inside.key.type};
+    memcpy(session.b, inside.key.value.p, session.n);
+    assert_true(open_sealed(KRB_AUTHENTICATOR, &ap.authenticator, &session, KU_TGS_REQ_AUTH, &auth));
+    subkey = (struct sp_key){.n = (uint8_t)auth.subkey.value.n, .etype = auth.subkey.type};
+    memcpy(subkey.b, auth.subkey.value.p, subkey.n);
+    get(KRB_TGS_REP, reply, &rep);
+    assert_true(open_sealed(KRB_ENC_TGS_REP, &rep.enc, &subkey, KU_TGS_REP_SUBKEY, &part));
+    part.flags |= KRB_FLAG(TKT_OK_AS_DELEGATE);
+    rep.enc = seal(KRB_ENC_TGS_REP, &part, Z.forged ? &forger : &subkey, KU_TGS_REP_SUBKEY);
+    return put(KRB_TGS_REP, &rep);
+}
+
+static struct sp_span watched_kdc(struct sp_span realm, struct sp_span request)
+{
+    struct krb_kdc_req q;
+    struct sp_span reply;
+    enum krb_type t = krb_sniff(request);
+
+    assert_true(sp_same(realm, SP_LIT(REALM)));
+    get(t, request, &q);
+    if (q.body.options & KRB_FLAG(OPT_FORWARDED)) {
+        Z.forwards++;
+        if (Z.refuses)
+            return error_of(Z.refuses);
+    }
+    reply = our_kdc(request);
+    return krb_sniff(reply) == KRB_TGS_REP && (Z.ok_as_delegate || Z.forged) ? with_flag(&q, reply) : reply;
+}
+
+static void begin_watched(void)
+{
+    memset(&Z, 0, sizeof Z);
+    begin();
+    C.kdc = watched_kdc;
+}
+
+/* The acceptor has a forwarded TGT, and it is of use. */
+static void was_delegated(const char *why)
+{
+    struct krb_credential got = {0}, kept;
+    struct sp_err e = {0};
+    struct sec_facts f;
+
+    assert_true(sec_kctx(C.i)->flags & KCTX_DELEG);
+    assert_true(sec_kctx(C.a)->flags & KCTX_DELEG);
+    assert_false(sec_kctx(C.a)->flags & KCTX_DELEG_POLICY); /* RFC 5896: is not on the wire */
+    if (!kctx_read_cred(sec_kctx(C.a)->delegated, &scrap, &got, &e))
+        fail_msg("%s: %s", why, e.text);
+    assert_true(got.flags & KRB_FLAG(TKT_FORWARDED));
+    assert_true(krb_is_tgs_name(&got.server, SP_LIT(REALM)));
+    kept = got;
+    kept.ticket = copy(got.ticket);
+    begin();
+    C.how_i.wish.password = none;
+    C.how_i.wish.tgt = &kept;
+    converse();
+    must(why, TOKEN_IAKERB, 2);
+    sec_tell(C.a, &f);
+}
+
+static void was_not_delegated(void)
+{
+    assert_false((sec_kctx(C.i)->flags | sec_kctx(C.a)->flags) & (KCTX_DELEG | KCTX_DELEG_POLICY));
+    assert_int_equal(sec_kctx(C.a)->delegated.n, 0);
+}
+
+/* A forwarded TGT with a ticket of that many bytes, about. */
+static struct krb_credential long_tgt(size_t n)
+{
+    struct krb_credential c = tgt;
+    struct krb_ticket t = {0};
+    static uint8_t cipher[SEC_TOKEN_MAX];
+
+    get(KRB_TICKET, tgt.ticket, &t);
+    t.enc.cipher = sp_span(cipher, n);
+    c.ticket = put(KRB_TICKET, &t);
+    return c;
+}
+
+static void get_forwardable(void)
+{
+    begin();
+    C.how_i.wish.options = KRB_FLAG(OPT_FORWARDABLE);
+    keep_tickets();
+    assert_true(tgt.flags & KRB_FLAG(TKT_FORWARDABLE));
+}
+
+static void with_tgt(void)
+{
+    begin_watched();
+    C.how_i.wish.password = none;
+    C.how_i.wish.tgt = &tgt;
+}
+
+/* RFC 4121 4.1.1 with a TGT that is fetched through the acceptor: one round trip more than without. */
+static void delegation_in_band(void **state)
+{
+    enum { BY_SPAKE = 1, BY_AS = 2, BY_TGT = 4, BY_TICKET = 8, OLD = 16 };
+    static const struct {
+        const char *why;
+        unsigned legs, how;
+        uint32_t more;
+    } rows[] = {
+        {"password",               5, 0,                  0       },
+        {"SPAKE, no TGT wanted",   5, BY_SPAKE | BY_AS,   0       },
+        {"DCE style",              6, 0,                  KCTX_DCE},
+        {"MIT's old dialect",      5, OLD,                0       },
+        {"TGT",                    3, BY_TGT,             0       },
+        {"TGT and service ticket", 2, BY_TGT | BY_TICKET, 0       },
+    };
+
+    (void)state;
+    get_forwardable();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin_watched();
+        if (rows[i].how & BY_SPAKE)
+            client_policy_in_band(&C.how_i.policy);
+        if (rows[i].how & BY_TGT)
+            with_tgt();
+        C.how_i.ticket = rows[i].how & BY_TICKET ? &ticket : NULL;
+        C.how_i.service_by_as = rows[i].how & BY_AS;
+        C.how_i.old_mit = C.how_a.old_mit = rows[i].how & OLD ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
+        C.how_i.flags |= KCTX_DELEG | rows[i].more;
+        converse();
+        must(rows[i].why, TOKEN_IAKERB, rows[i].legs);
+        assert_int_equal(Z.forwards, 1);
+        was_delegated(rows[i].why);
+    }
+}
+
+/* What cannot be had is not delegated, and ends nothing; an answer that is not the KDC's does. */
+static void delegation_that_fails(void **state)
+{
+    struct krb_credential plain;
+
+    (void)state;
+    get_forwardable();
+    plain = tgt;
+    plain.flags &= ~KRB_FLAG(TKT_FORWARDABLE);
+    with_tgt();
+    C.how_i.wish.tgt = &plain;
+    C.how_i.flags |= KCTX_DELEG;
+    converse();
+    must("not forwardable", TOKEN_IAKERB, 2);
+    assert_int_equal(Z.forwards, 0);
+    was_not_delegated();
+    for (int i = 0; i < 3; i++) {
+        with_tgt();
+        C.how_i.flags |= KCTX_DELEG;
+        Z.refuses = i == 0 ? KDC_ERR_POLICY : i == 1 ? KDC_ERR_BADOPTION : KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE;
+        converse();
+        must("the KDC says no", TOKEN_IAKERB, 3);
+        assert_int_equal(Z.forwards, 1);
+        was_not_delegated();
+    }
+    W.cf.forwardable = false;
+    begin_watched();
+    C.how_i.flags |= KCTX_DELEG;
+    converse();
+    must("a realm without forwarding", TOKEN_IAKERB, 4);
+    assert_int_equal(Z.forwards, 0);
+    was_not_delegated();
+    W.cf.forwardable = true;
+    with_tgt();
+    C.how_i.ticket = &ticket;
+    C.how_i.flags |= KCTX_DELEG;
+    Z.forged = true;
+    converse();
+    i_refused(SP_EREFUSED, KRB_AP_ERR_MODIFIED, "a forwarded TGT from somebody else");
+    for (size_t n = 50000; n <= 64000; n += 14000) {
+        plain = long_tgt(n);
+        with_tgt();
+        C.how_i.ticket = &ticket;
+        C.how_i.forwarded = &plain;
+        C.how_i.flags |= KCTX_DELEG;
+        converse();
+        must("a long ticket", TOKEN_IAKERB, 1);
+        assert_true(C.token[0].n <= SEC_TOKEN_MAX);
+        assert_int_equal(sec_kctx(C.a)->delegated.n > 0, n == 50000);
+        if (n != 50000)
+            was_not_delegated();
+    }
+    with_tgt();
+    C.how_i.mechs[0] = TOKEN_KRB5;
+    C.how_i.ticket = &ticket;
+    C.how_i.flags |= KCTX_DELEG;
+    converse();
+    must("krb5 fetches nothing", TOKEN_KRB5, 1);
+    was_not_delegated();
+}
+
+/* NegTokenInit2 with delegFlag among its reqFlags (RFC 4178 4.2.1). */
+static struct sp_span ask_for_delegation(unsigned n, struct sp_span token)
+{
+    static const enum token_mech list[] = {TOKEN_IAKERB};
+    struct sp_span body = cat(tlv(0xa0, mech_list(list, 1)), SP_LIT("\xa1\x04\x03\x02\x01\xfe"));
+
+    return n == 1 ? frame(TOKEN_SPNEGO, 0, tlv(0xa0, tlv(0x30, body))) : token;
+}
+
+/* T079: neither the acceptor nor who speaks for the KDC decides; the caller's flags do, and with the policy's
+ * flag the KDC's word about the service, under its seal (RFC 5896). */
+static void no_delegation_unasked(void **state)
+{
+    static const struct {
+        const char *why;
+        uint32_t asked;
+        bool ok_as_delegate, forged, want;
+    } rows[] = {
+        {"nothing asked",                     0,                              false, false, false},
+        {"nothing asked, trusted",            0,                              true,  false, false},
+        {"policy asked, not trusted",         KCTX_DELEG_POLICY,              false, false, false},
+        {"policy asked, trusted",             KCTX_DELEG_POLICY,              true,  false, true },
+        {"policy asked, trust is forged",     KCTX_DELEG_POLICY,              false, true,  false},
+        {"both asked, not trusted",           KCTX_DELEG | KCTX_DELEG_POLICY, false, false, true },
+        {"delegation asked, trust is forged", KCTX_DELEG,                     false, true,  false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        begin_watched();
+        C.how_i.flags |= rows[i].asked;
+        C.how_i.wish.options = KRB_FLAG(OPT_FORWARDABLE);
+        Z.ok_as_delegate = rows[i].ok_as_delegate;
+        Z.forged = rows[i].forged;
+        converse();
+        assert_int_equal(Z.forwards, rows[i].want);
+        if (rows[i].forged) {
+            i_refused(SP_EREFUSED, KRB_AP_ERR_MODIFIED, rows[i].why);
+            continue;
+        }
+        must(rows[i].why, TOKEN_IAKERB, rows[i].want ? 5 : 4);
+        assert_int_equal((sec_kctx(C.i)->flags & KCTX_DELEG_POLICY) != 0,
+                         rows[i].want && rows[i].ok_as_delegate);
+        if (rows[i].want)
+            was_delegated(rows[i].why);
+        else
+            was_not_delegated();
+    }
+    begin_watched();
+    C.how_i.wish.options = KRB_FLAG(OPT_FORWARDABLE);
+    C.how_i.spnego = C.greet = true;
+    C.meddle = ask_for_delegation;
+    converse();
+    must("the acceptor asks", TOKEN_IAKERB, 5);
+    assert_int_equal(Z.forwards, 0);
+    was_not_delegated();
+    begin_watched(); /* a forwarded TGT that is there already stays, too */
+    C.how_i.flags |= KCTX_DELEG_POLICY;
+    C.how_i.forwarded = &tgt;
+    converse();
+    must("not trusted with what is there", TOKEN_IAKERB, 4);
+    was_not_delegated();
+}
+
+/* ---- a KDC, an acceptor and a network that lie ---- */
+
+/* What the acceptor gave to its client: the bytes of a KDC, or error 86. */
+static void passed_or_86(struct sp_span sent)
+{
+    struct token t = {0};
+    struct sp_err e = {0};
+
+    assert_true(token_get(act_a.token, &t, &e) && t.id == TOKEN_IAKERB_PROXY);
+    if (t.body.n < sent.n || !sp_same(sp_span(t.body.p + t.body.n - sent.n, sent.n), sent))
+        assert_int_equal(answered_code(act_a.token, SP_LIT(REALM)), KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE);
+}
+
+/* T063: lengths that a KDC lies about, and what it sends without end, are error 86 to the client. */
+static void lengths_of_a_rogue_kdc(void **state)
+{
+    static const uint8_t length[] = {0, 1, 0x7f, 0x80, 0x81, 0x82, 0x84, 0xff};
+    struct sp_span rep, error, req = as_req(REALM);
+    static uint8_t big[128 * 1024];
+
+    (void)state;
+    with_key();
+    converse();
+    rep.p = memchr(C.token[3].p + 10, 0x6b, 40);
+    rep.n = (size_t)(C.token[3].p + C.token[3].n - rep.p);
+    error = copy(our_kdc(as_req(REALM)));
+    assert_true(krb_sniff(rep) == KRB_AS_REP && krb_sniff(error) == KRB_ERROR);
+    for (size_t i = 0; i < 2 * (rep.n + error.n) * sizeof length; i++) {
+        struct sp_span whole = i / sizeof length % 2 ? rep : error, sent;
+        size_t at = i / sizeof length / 2 % whole.n, mark = scrap.used;
+
+        begin();
+        C.kdc = give;
+        sent = given = copy(whole);
+        ((uint8_t *)(uintptr_t)sent.p)[at] = length[i % sizeof length];
+        open_both();
+        assert_true(to_a(proxied(SP_LIT(REALM), req)));
+        passed_or_86(sent);
+        assert_true(to_a(discovery)); /* and the context lives */
+        scrap.used = mark;
+    }
+    memcpy(big, error.p, error.n);
+    for (size_t n = error.n + 1; n <= sizeof big; n = n * 3 / 2 + 1) {
+        begin();
+        C.kdc = give;
+        given = sp_span(big, n);
+        big[1] = 0x84;
+        for (int k = 0; k < 4; k++) /* one message as long as it says, or four thousand million bytes */
+            big[2 + k] = n % 2 ? 0xff : (uint8_t)((n - 6) >> (24 - 8 * k));
+        open_both();
+        assert_true(to_a(proxied(SP_LIT(REALM), req)));
+        assert_int_equal(answered_code(act_a.token, SP_LIT(REALM)), KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE);
+    }
+    given = none;
+}
+
+/* The longest message of a KDC that is carried, and one that no token holds. */
+static void long_answers(void **state)
+{
+    static uint8_t data[65000];
+    struct krb_error m = {.has = KRB_BIT(12),
+                          .stime = NOW,
+                          .code = KDC_ERR_PREAUTH_REQUIRED,
+                          .realm = SP_LIT(REALM),
+                          .sname = name_of("krbtgt/" REALM, 2)};
+
+    (void)state;
+    for (size_t n = 63000; n <= sizeof data; n += 2000) {
+        begin();
+        C.kdc = give;
+        m.data = sp_span(data, n);
+        given = put(KRB_ERROR, &m);
+        open_both();
+        assert_true(to_a(proxied(SP_LIT(REALM), as_req(REALM))));
+        assert_int_equal(answered_code(act_a.token, SP_LIT(REALM)), n == 63000 ? 25 : 86);
+        assert_true(act_a.token.n <= SEC_TOKEN_MAX);
+    }
+    given = none;
+}
+
+static int32_t offered_etype;
+static uint32_t keys_made;
+
+/* Error 25 as a rogue makes it: one type of key, a timestamp, no SPAKE. */
+static struct sp_span offers_one_type(struct sp_span realm, struct sp_span request)
+{
+    struct krb_info2 info = {KRB_BIT(1), offered_etype, SP_LIT("salt"), {0}};
+    struct krb_infos2 infos = {&info, 1};
+    struct krb_pa pa[2] = {{.type = PA_ETYPE_INFO2}, {.type = PA_ENC_TIMESTAMP}};
+    struct krb_padata list = {pa, 2};
+    struct krb_error m = {.has = KRB_BIT(12),
+                          .stime = NOW,
+                          .code = KDC_ERR_PREAUTH_REQUIRED,
+                          .realm = realm,
+                          .sname = name_of("krbtgt/" REALM, 2)};
+    struct krb_kdc_req q;
+
+    get(KRB_AS_REQ, request, &q);
+    keys_made += find_pa(&q.padata, PA_ENC_TIMESTAMP) != NULL;
+    pa[0].value = put(KRB_INFOS2, &infos);
+    m.data = put(KRB_PADATA, &list);
+    return put(KRB_ERROR, &m);
+}
+
+/* T073, in-band, raw and in SPNEGO, where falling back to anything else would be the attack's aim. */
+static void weak_types_offered(void **state)
+{
+    static const struct {
+        int32_t etype, known;
+    } rows[] = {
+        {23, 0 },
+        {3,  0 },
+        {23, 20},
+        {17, 20},
+        {17, 18},
+        {19, 20},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        struct client_known known = {.etype = rows[i / 2].known, .salt = SP_LIT("salt"), .spake = true};
+
+        begin();
+        C.how_i.spnego = i % 2;
+        C.how_i.wish.known = known.etype ? &known : NULL;
+        C.how_i.policy.spake = known.etype != 0; /* so that what is known is not shown at once */
+        C.kdc = offers_one_type;
+        offered_etype = rows[i / 2].etype;
+        keys_made = 0;
+        converse();
+        i_refused(SP_EREFUSED, KDC_ERR_ETYPE_NOSUPP, "a weak type of key");
+        assert_int_equal(keys_made, 0);
+    }
+}
+
+static struct sp_span without_frame(unsigned n, struct sp_span token)
+{
+    struct token t = {0};
+    struct sp_err e = {0};
+
+    if (n != 8)
+        return token;
+    assert_true(token_get(token, &t, &e) && t.id == TOKEN_AP_REP);
+    return copy(t.body);
+}
+
+static struct sp_span under_krb5(unsigned n, struct sp_span token)
+{
+    return n == 8 ? frame(TOKEN_KRB5, TOKEN_AP_REP, without_frame(n, token)) : token;
+}
+
+/* Kerberos.NET leaves the frame off the AP-REP; Windows may put krb5's OID there. */
+static void frames_of_the_ap_rep(void **state)
+{
+    static meddle_fn *const ways[] = {without_frame, under_krb5};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        with_key();
+        C.meddle = ways[i];
+        converse();
+        must("another frame", TOKEN_IAKERB, 4);
+    }
+}
+
+/* T075: B hands everything to the honest A. */
+static void relayed_to_another_host(void **state)
+{
+    (void)state;
+    begin(); /* A's KDC knows the name: the ticket is not for A */
+    C.how_i.wish.service = name_of("backup/nas1", NT_SRV_HST);
+    C.how_i.target_host = SP_LIT("b.example");
+    converse();
+    a_refused(SP_ENOTFOUND, KRB_AP_ERR_NOT_US, "a ticket for somebody else");
+    assert_false(sec_is_established(C.i));
+    begin(); /* it does not: there is no ticket */
+    C.how_i.wish.service = name_of("host/b", NT_SRV_HST);
+    C.how_i.target_host = SP_LIT("b.example");
+    converse();
+    i_refused(SP_EREFUSED, KDC_ERR_S_PRINCIPAL_UNKNOWN, "no such service");
+    assert_false(sec_is_established(C.a));
+}
+
+/* T088: what this host made comes back to it. Nobody who has no key gains by that; and where the peer is
+ * known to be elsewhere, the host itself is no client. */
+static void own_tokens_come_back(void **state)
+{
+    uint8_t sealed[256], open[256], mic[KCTX_MIC_MAX];
+    size_t n = sizeof sealed, m = sizeof open, mic_n = sizeof mic;
+    struct sp_span text = SP_LIT("hello"), ap_req;
+    struct sp_err e = {0};
+    enum kctx_wrap how;
+    bool good = true;
+
+    (void)state;
+    get_tickets();
+    with_ticket();
+    open_both();
+    assert_true(start_i());
+    ap_req = copy(act_i.token);
+    to_i(ap_req); /* to who made it */
+    i_refused(SP_EINPUT, KCTX_DEFECTIVE, "one's own AP-REQ");
+    with_ticket();
+    converse();
+    must("for its messages", TOKEN_IAKERB, 1);
+    for (int i = 0; i < 2; i++) {
+        struct kctx *k = sec_kctx(i ? C.i : C.a);
+
+        n = sizeof sealed, m = sizeof open, mic_n = sizeof mic;
+        assert_true(kctx_wrap(k, crypto, &rng.rng, KCTX_CONFIDENTIAL, text, sealed, &n, &e));
+        assert_true(kctx_get_mic(k, crypto, &text, 1, mic, &mic_n, &e));
+        assert_false(kctx_unwrap(k, crypto, sp_span(sealed, n), open, &m, &how, &good, &e));
+        assert_false(good);
+        e = (struct sp_err){0};
+        assert_false(kctx_verify_mic(k, crypto, &text, 1, sp_span(mic, mic_n), &good, &e));
+        assert_false(good);
+        e = (struct sp_err){0};
+    }
+    sec_wipe(C.a); /* the same AP-REQ again, wherever it comes from */
+    sp_arena_init(&a_mem, a_block, sizeof a_block);
+    assert_true(sec_new_acceptor(&C.a, crypto, &C.how_a, &a_mem, &C.ea));
+    to_a(C.token[0]);
+    a_refused(SP_EREFUSED, KRB_AP_ERR_REPEAT, "the same AP-REQ");
+}
+
+static void own_host_as_client(void **state)
+{
+    static const char *const client[] = {"alice", SERVICE, "backup/nas1"};
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct sp_key key;
+        bool own = i / 2 == 1;
+
+        with_key();
+        key = store_find_key(account(client[i / 2]), 18, 0)->key;
+        C.how_i.wish.client = name_of(client[i / 2], NT_PRINCIPAL);
+        C.how_i.wish.keys = &key;
+        C.how_a.own = i % 2 ? SEC_OWN_REFUSED : SEC_OWN_TAKEN;
+        converse();
+        if (own && C.how_a.own == SEC_OWN_REFUSED)
+            a_refused(SP_EREFUSED, KCTX_UNAUTHORIZED, "one's own host");
+        else
+            assert_true(sec_is_established(C.i) && sec_is_established(C.a));
+    }
+}
+
+/* ---- T081: who edits the negotiation ---- */
+
+enum edit {
+    EDIT_SWAP,
+    EDIT_SWAP_AND_ASK, /* ... and the server is made to say that the choice is to be confirmed */
+    EDIT_REMOVE_FIRST,
+    EDIT_ADD_NTLM,
+    EDIT_REMOVE_LAST,
+    EDIT_ADD_NEGOEX,
+    EDIT_CHOICE,
+    EDIT_NO_MIC,
+    EDITS
+};
+static enum edit edit;
+
+static struct sp_span mech_token(struct sp_span init)
+{
+    struct token t = {0};
+    struct sp_err e = {0};
+    struct sp_cur c;
+    const uint8_t *end[3];
+    struct sp_span list, token = {0};
+
+    assert_true(token_get(init, &t, &e));
+    c = sp_cur_of(t.body, &e);
+    assert_true(sp_der_enter(&c, 0xa0, "init", &end[0]) && sp_der_enter(&c, 0x30, "init", &end[1]) &&
+                sp_der_any(&c, "mechTypes", &list) && sp_der_enter(&c, 0xa2, "mechToken", &end[2]) &&
+                sp_der_get(&c, 0x04, "mechToken", &token));
+    return copy(token);
+}
+
+static struct sp_span edit_list(struct sp_span init)
+{
+    static const enum token_mech lists[][3] = {
+        [EDIT_SWAP] = {TOKEN_KRB5,    TOKEN_IAKERB},
+          [EDIT_SWAP_AND_ASK] = {TOKEN_KRB5,    TOKEN_IAKERB},
+        [EDIT_REMOVE_FIRST] = {TOKEN_KRB5   },
+          [EDIT_ADD_NTLM] = {TOKEN_NTLMSSP, TOKEN_IAKERB,             TOKEN_KRB5},
+        [EDIT_REMOVE_LAST] = {TOKEN_IAKERB },
+          [EDIT_ADD_NEGOEX] = {TOKEN_IAKERB, TOKEN_NEGOEX},
+    };
+    unsigned n = 0;
+
+    while (n < 3 && lists[edit][n] != 0)
+        n++;
+    return neg_init(mech_list(lists[edit], n), lists[edit][0] == TOKEN_IAKERB ? mech_token(init) : none);
+}
+
+static struct sp_span edit_negotiation(unsigned n, struct sp_span token)
+{
+    struct resp r;
+
+    if (n == 1)
+        return edit < EDIT_CHOICE ? edit_list(token) : token;
+    if (token.p[0] != 0xa1)
+        return token;
+    r = read_resp(token);
+    if (edit == EDIT_SWAP_AND_ASK && n == 2)
+        return neg_resp(3, r.mech, r.token, r.mic);
+    if (edit == EDIT_CHOICE && n == 2)
+        return neg_resp(r.state, TOKEN_KRB5, r.token, r.mic);
+    return edit == EDIT_NO_MIC ? neg_resp(r.state, r.mech, r.token, none) : token;
+}
+
+/* Whatever is done to lists, choice or MIC: either the context fails, or it is what it would have been. RFC
+ * 4178 5 lets a first choice go unconfirmed; who meddles gets no other one. */
+static void negotiation_edited(void **state)
+{
+    static const enum token_mech ours[] = {TOKEN_IAKERB, TOKEN_KRB5};
+    static const bool fails[EDITS][2] = {
+        [EDIT_SWAP] = {true,  true },
+          [EDIT_SWAP_AND_ASK] = {true,  true },
+        [EDIT_REMOVE_FIRST] = {true,  true },
+          [EDIT_ADD_NTLM] = {true,  true },
+        [EDIT_REMOVE_LAST] = {false, false},
+          [EDIT_ADD_NEGOEX] = {true,  false},
+        [EDIT_CHOICE] = {true,  true },
+          [EDIT_NO_MIC] = {true,  false},
+    };
+
+    (void)state;
+    get_tickets();
+    for (int i = 0; i < 2 * EDITS; i++) {
+        bool warm = i % 2;
+
+        edit = (enum edit)(i / 2);
+        if (warm)
+            with_ticket();
+        else
+            with_key(); /* without a ticket krb5 is not in the list */
+        C.how_i.spnego = C.how_a.spnego_only = true;
+        memcpy(C.how_i.mechs, ours, sizeof ours);
+        C.how_i.mech_count = 2;
+        C.meddle = edit_negotiation;
+        converse();
+        never_ntlm();
+        if (fails[edit][warm])
+            assert_true(!sec_is_established(C.i) && (!C.i_ok || !C.a_ok));
+        else
+            must("nothing gained", TOKEN_IAKERB, warm ? 1 : 5);
+    }
 }
 
 static struct sp_span name_realm(unsigned n, struct sp_span token)
@@ -1902,6 +2429,7 @@ static void little_memory(void **state)
         sp_arena_reset(&scrap);
         with_key();
         C.how_i.spnego = true;
+        C.how_i.flags |= KCTX_DELEG;
         C.how_a.realm = W.cf.realm;
         sp_arena_init(&i_mem, i_block, n);
         sp_arena_init(&a_mem, a_block, n);
@@ -2367,6 +2895,15 @@ static void strange_tokens(void **state)
         else
             a_refused(SP_EREFUSED, KRB_AP_ERR_BAD_INTEGRITY, "a cookie that nobody sent");
     }
+    for (int i = 0; i < 3; i++) { /* T085: NTLM has no door here */
+        begin();
+        open_both();
+        to_a(i == 0   ? sp_span("NTLMSSP\0\1\0\0\0\7\x82\x08\xa2", 16)
+             : i == 1 ? sp_span("NTLMSSP\0\3\0\0\0", 12)
+                      : frame(TOKEN_NTLMSSP, 0, SP_LIT("NTLMSSP\0\1")));
+        a_refused(i == 2 ? SP_EREFUSED : SP_EINPUT, i == 2 ? KCTX_BAD_MECH : KCTX_DEFECTIVE, "NTLM, raw");
+        assert_int_equal(C.error_token.n, 0);
+    }
     begin(); /* a ticket names its realm */
     C.how_i.wish.password = C.how_i.wish.realm = none;
     C.how_i.wish.tgt = &tgt;
@@ -2415,9 +2952,21 @@ int main(void)
         T(missing_extra_reordered),
         T(order_at_the_initiator),
         T(limits),
+        T(tries),
         T(target_realms),
         T(bodies),
         T(header_fields),
+        T(delegation_in_band),
+        T(delegation_that_fails),
+        T(no_delegation_unasked),
+        T(lengths_of_a_rogue_kdc),
+        T(long_answers),
+        T(weak_types_offered),
+        T(frames_of_the_ap_rep),
+        T(relayed_to_another_host),
+        T(own_tokens_come_back),
+        T(own_host_as_client),
+        T(negotiation_edited),
         T(discovered_realms),
         T(without_finished),
         T(every_call_in_every_state),

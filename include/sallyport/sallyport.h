@@ -164,6 +164,8 @@ enum sallyport_do {
     SALLYPORT_DONE,  /* established: `token`, when not empty, is still to be sent; peer, key and flags are
                         valid */
     SALLYPORT_STOP,  /* refused: `why`; `token`, when not empty, tells the peer */
+    SALLYPORT_CARRY_CHANGE, /* only of a sallyport_change: as SALLYPORT_CARRY, but to the password server of
+                               `realm` (port 464) */
 };
 struct sallyport_action {
     size_t size;
@@ -194,8 +196,8 @@ enum sallyport_mech {                        /* 0: none */
                       SALLYPORT_KRB5 = 2,    /* 1.2.840.113554.1.2.2 */
                       SALLYPORT_MS_KRB5 = 3, /* 1.2.840.48018.1.2.2, as Windows offers it */
 };
-enum sallyport_flag { /* RFC 2743 1.2.1, RFC 4121 4.1.1.1 */
-                      SALLYPORT_DELEG = 0x1,
+enum sallyport_flag {                        /* RFC 2743 1.2.1, RFC 4121 4.1.1.1 */
+                      SALLYPORT_DELEG = 0x1, /* hand over a forwarded TGT, if one can be had */
                       SALLYPORT_MUTUAL = 0x2,
                       SALLYPORT_REPLAY = 0x4,
                       SALLYPORT_SEQUENCE = 0x8,
@@ -204,6 +206,8 @@ enum sallyport_flag { /* RFC 2743 1.2.1, RFC 4121 4.1.1.1 */
                       SALLYPORT_CHANNEL_BOUND = 0x800,
                       SALLYPORT_DCE = 0x1000, /* RFC 4757 7.1 */
                       SALLYPORT_IDENTIFY = 0x2000,
+                      SALLYPORT_DELEG_POLICY =
+                          0x8000, /* RFC 5896: only where the KDC says so of the target */
 };
 
 /* RFC 2743 1.1.6, RFC 4121 4.1.1.2. TLS: `application` is "tls-server-end-point:" and the hash (RFC 5929),
@@ -241,7 +245,9 @@ struct sallyport_initiator {
     struct sallyport_bytes keytab; /* the client's long-term keys, as MIT's file format 0x0502 */
     struct sallyport_bytes ccache; /* as MIT's file format 4 */
     struct sallyport_bytes
-        forwarded; /* with SALLYPORT_DELEG: a ccache whose first ticket is the forwarded TGT */
+        forwarded; /* with SALLYPORT_DELEG or SALLYPORT_DELEG_POLICY: a ccache whose first ticket is the
+                      forwarded TGT. p NULL: with SALLYPORT_IAKERB one is fetched through the acceptor, which
+                      costs a round trip; the facts' flags tell whether one was handed over */
     struct sallyport_bytes learnt; /* from sallyport_learnt of an earlier login of this account; n 0: none */
     const struct sallyport_bindings *bindings; /* NULL: none */
 };
@@ -285,6 +291,9 @@ enum sallyport_acceptor_option {
     SALLYPORT_ACCEPT_OLD_MIT = 8, /* take IAKERB as MIT krb5 1.9 to 1.21 speaks it */
     SALLYPORT_MIC_WHEN_SENT = 16, /* SPNEGO: a missing mechListMIC is no failure (RFC 4178 5 wants it) */
     SALLYPORT_KEEP_E_TEXT = 32,   /* pass on what a KDC's errors say in words */
+    SALLYPORT_REFUSE_OWN =
+        64, /* refuse clients whose keys are in the keytab, as whom this host itself logs in:
+               for peers that are elsewhere, who send back what they made this host say */
 };
 struct sallyport_acceptor {
     size_t size;
@@ -519,6 +528,60 @@ struct sallyport_answer {
  * for structs of a wrong size or a source that is too long, SALLYPORT_BACKEND when randomness failed. */
 SALLYPORT_MUST bool sallyport_kdc_step(struct sallyport_kdc *kdc, const struct sallyport_request *request,
                                        struct sallyport_answer *answer, struct sallyport_error *error);
+
+/* ---- messages in pieces, which stay where the caller has them: MS-KILE 3.4.5.4, gss_wrap_iov of MIT ---- */
+
+enum sallyport_piece_kind {
+    SALLYPORT_PIECE_HEADER, /* one; with a TRAILER it holds what precedes the data, else all that is added */
+    SALLYPORT_PIECE_DATA,   /* sealed or signed in place */
+    SALLYPORT_PIECE_SIGN_ONLY, /* covered, and not sent with the message */
+    SALLYPORT_PIECE_PADDING,   /* always becomes empty */
+    SALLYPORT_PIECE_TRAILER,   /* one or none */
+    SALLYPORT_PIECE_STREAM,    /* unwrapping: a whole message, as sallyport_wrap makes it; with one DATA */
+};
+struct sallyport_piece { /* never grows */
+    int32_t kind;        /* enum sallyport_piece_kind */
+    void *p;
+    size_t n; /* room, and afterwards what is used of it */
+};
+#define SALLYPORT_PIECES_MAX 64
+
+/* The n that HEADER and TRAILER need for a message of such pieces; their p is not looked at. Failures as of
+ * sallyport_wrap_pieces, but for SALLYPORT_FULL. */
+SALLYPORT_MUST bool sallyport_piece_lengths(struct sallyport_context *context, int32_t how,
+                                            struct sallyport_piece *pieces, size_t count,
+                                            struct sallyport_error *error);
+/* Signs or seals DATA where it lies and fills in HEADER and TRAILER. They may lie apart or side by side, and
+ * may not overlap. SALLYPORT_INPUT: no HEADER, a kind twice that is there once, or a STREAM. SALLYPORT_FULL:
+ * HEADER or TRAILER is too short; nothing has changed. SALLYPORT_BACKEND: DATA is wiped. SALLYPORT_REFUSED,
+ * SALLYPORT_NO_CONTEXT: not established. */
+SALLYPORT_MUST bool sallyport_wrap_pieces(struct sallyport_context *context, int32_t how,
+                                          struct sallyport_piece *pieces, size_t count,
+                                          struct sallyport_error *error);
+/* The other way: HEADER, DATA and TRAILER as long as the peer's were, or a STREAM and one DATA, whose p is
+ * set to the text inside the STREAM. Codes of a failure as of sallyport_unwrap: after SALLYPORT_DUPLICATE,
+ * _OLD, _UNSEQUENCED and _GAP the data is genuine and is there; every other failure leaves DATA as it came.
+ * *how may be NULL. */
+SALLYPORT_MUST bool sallyport_unwrap_pieces(struct sallyport_context *context, struct sallyport_piece *pieces,
+                                            size_t count, int32_t *how, struct sallyport_error *error);
+
+/* ---- changing a password, RFC 3244 ---- */
+
+struct sallyport_change {
+    size_t size;
+    uint32_t options;                        /* SALLYPORT_TIMESTAMP */
+    const char *client;                      /* who asks, with the realm */
+    struct sallyport_bytes password, keytab; /* exactly one: what proves it now */
+    struct sallyport_bytes learnt;           /* as of sallyport_initiator */
+    struct sallyport_bytes next;             /* the new password, UTF-8, 1 to 1024 bytes */
+    const char *target;                      /* whose password, for administrators; NULL: the client's own */
+};
+/* A login for that one purpose, and the change. Its events are those of a login; its actions too, and
+ * SALLYPORT_CARRY_CHANGE before SALLYPORT_DONE. Of a password that is refused, `why` has the server's words,
+ * and code 12 when a policy is the reason. NULL on failure. */
+SALLYPORT_MUST struct sallyport_context *sallyport_change_new(struct sallyport *lib,
+                                                              const struct sallyport_change *options,
+                                                              struct sallyport_error *error);
 
 #ifdef __cplusplus
 }

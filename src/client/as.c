@@ -185,8 +185,8 @@ static bool choose_proof(struct client *cl, const struct client_offer *o, struct
     if (o->timestamp)
         return sp_fail(
             e, SP_EREFUSED, KDC_ERR_PREAUTH_REQUIRED,
-            "only an encrypted timestamp is offered; allow-timestamp for this host: `sallyport login "
-            "--allow-timestamp`, or a pin in sallyport.conf");
+            "only an encrypted timestamp is offered; allow it: `sallyport login --allow-timestamp`, or the "
+            "line 'HOST allow-timestamp' in ~/.config/sallyport/pins");
     return sp_fail(e, SP_EREFUSED, KDC_ERR_PREAUTH_REQUIRED,
                    "the KDC offers no pre-authentication that can be used here");
 }
@@ -306,8 +306,8 @@ static bool check_names(struct client *cl, const struct krb_kdc_rep *rep, const 
         return client_distrust(e, "it is for a user of another realm");
     if (!sp_same(part->srealm, rep->crealm))
         return client_distrust(e, "it comes from another realm than the user's");
-    if (!krb_same_name(&part->sname, &cl->asked.sname) &&
-        (!moved || cl->goal == CLIENT_SERVICE_BY_AS || !krb_is_tgs_name(&part->sname, part->srealm)))
+    if (cl->goal != CLIENT_SERVICE_BY_AS && !krb_same_name(&part->sname, &cl->asked.sname) &&
+        (!moved || !krb_is_tgs_name(&part->sname, part->srealm)))
         return client_distrust(e, "it is for another service");
     return !moved || adopt_realm(cl, rep->crealm, e);
 }
@@ -337,6 +337,18 @@ static void learn(struct client *cl)
     cl->lesson.spake = cl->lesson.spake || (cl->as.by_known && cl->known.spake);
 }
 
+/* Decision 14: a service's ticket straight from this exchange is what our KDC gives. Active Directory names
+ * the service's account in it instead (RFC 6806 11 leaves KDCs that freedom). Nobody could tell whether that
+ * is the service that was meant, so the ticket is dropped, and one is asked for by way of a TGT. */
+static bool begin_with_tgt(struct client *cl, struct sp_env env, struct client_action *out, struct sp_err *e)
+{
+    cl->goal = CLIENT_SERVICE;
+    cl->known = cl->lesson;
+    cl->has_known = true;
+    cl->as.hinted = cl->as.expired = cl->as.probing = false;
+    return client_begin_as(cl, env, out, e);
+}
+
 bool client_as_reply(struct client *cl, struct sp_env env, struct sp_span reply, struct client_action *out,
                      struct sp_err *e)
 {
@@ -346,10 +358,13 @@ bool client_as_reply(struct client *cl, struct sp_env env, struct sp_span reply,
 
     if (!krb_get(KRB_AS_REP, reply, KRB_STRICT, &cl->scratch, &rep, e) || !open_reply(cl, &rep, &part, e) ||
         !learn_clock(cl, env, &part, e) || !client_check_part(cl, env, &rep, &part, e) ||
-        !check_request_seen(cl, &part, e) || !check_names(cl, &rep, &part, e) ||
-        !client_keep(cl, &rep, &part, to, e))
+        !check_request_seen(cl, &part, e) || !check_names(cl, &rep, &part, e))
         return false;
     learn(cl);
+    if (cl->goal == CLIENT_SERVICE_BY_AS && !krb_same_name(&part.sname, &cl->asked.sname))
+        return begin_with_tgt(cl, env, out, e);
+    if (!client_keep(cl, &rep, &part, to, e))
+        return false;
     client_forget_secret(cl);
     if (cl->goal == CLIENT_SERVICE_BY_AS)
         cl->has_result = true;

@@ -108,6 +108,7 @@ static bool keep_wish(struct client *cl, const struct client_wish *w, struct sp_
     cl->goal = w->goal;
     cl->options = w->options;
     cl->life_s = w->life_s;
+    cl->offset_us = w->offset_s * 1000000;
     cl->renew_s = w->renew_s;
     return (!w->tgt || keep_tgt(cl, w->tgt, e)) && keep_secret(cl, w, e) &&
            client_dup_name(cl->mem, w->tgt ? &w->tgt->client : &w->client, &cl->name, e) &&

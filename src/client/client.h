@@ -50,7 +50,8 @@ struct client_known {
 enum client_goal {
     CLIENT_TGT,           /* a TGT of the client's realm */
     CLIENT_SERVICE,       /* a ticket for `service`: AS if there is no TGT yet, then TGS with referrals */
-    CLIENT_SERVICE_BY_AS, /* a ticket for `service` straight from the AS exchange (decision 14): no TGT */
+    CLIENT_SERVICE_BY_AS, /* a ticket for `service` straight from the AS exchange (decision 14): no TGT,
+                             unless the KDC gives none in that name; then as CLIENT_SERVICE */
     CLIENT_FORWARDED,     /* a forwarded TGT, from `tgt` */
     CLIENT_RENEWED,       /* `tgt`, renewed */
 };
@@ -67,6 +68,7 @@ struct client_wish {
     struct sp_span service_realm; /* empty: the client's realm */
     uint32_t options;        /* KDCOptions to set besides canonicalize: forwardable, renewable, proxiable */
     int64_t life_s, renew_s; /* 0: as long as the KDC gives */
+    int64_t offset_s;        /* KDC clock minus ours, as an earlier exchange showed it */
     const struct client_known *known; /* NULL: nothing is known */
 };
 

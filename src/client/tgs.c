@@ -129,6 +129,14 @@ bool client_tgs_error(struct client *cl, struct sp_env env, const struct krb_err
     return client_refuse(err, e);
 }
 
+/* RFC 4120 2.8: whom to delegate to is for the client's own realm to say, and for another one as far as the
+ * realms on the way there have the same flag. */
+static void trust_less(const struct client *cl, struct krb_credential *got)
+{
+    if (!krb_is_tgs_name(&cl->hop.server, cl->hop.crealm) && !(cl->hop.flags & KRB_FLAG(TKT_OK_AS_DELEGATE)))
+        got->flags &= ~KRB_FLAG(TKT_OK_AS_DELEGATE);
+}
+
 static bool finish(struct client *cl, const struct krb_kdc_rep *rep, const struct krb_enc_kdc_rep *part,
                    struct client_action *out, struct sp_err *e)
 {
@@ -138,6 +146,7 @@ static bool finish(struct client *cl, const struct krb_kdc_rep *rep, const struc
         return client_distrust(e, "the ticket is not marked as forwarded");
     if (!client_keep(cl, rep, part, of_tgt ? &cl->tgt : &cl->result, e))
         return false;
+    trust_less(cl, &cl->result);
     cl->has_result = !of_tgt;
     cl->state = CLIENT_DONE;
     *out = (struct client_action){.done = true};
@@ -149,6 +158,7 @@ static bool follow(struct client *cl, struct sp_env env, const struct krb_kdc_re
                    const struct krb_enc_kdc_rep *part, struct client_action *out, struct sp_err *e)
 {
     struct sp_span to = part->sname.parts.v[1];
+    struct krb_credential next;
 
     for (uint32_t i = 0; i < cl->seen_count; i++)
         if (sp_same(cl->seen[i], to))
@@ -156,8 +166,11 @@ static bool follow(struct client *cl, struct sp_env env, const struct krb_kdc_re
     if (cl->seen_count > CLIENT_REFERRALS_MAX)
         return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MODIFIED,
                        "more than %d referrals on the way to the service", CLIENT_REFERRALS_MAX);
-    if (!client_keep(cl, rep, part, &cl->hop, e))
+    if (!client_keep(cl, rep, part, &next, e))
         return false;
+    trust_less(cl, &next);
+    cl->hop = next;
+    sp_wipe(&next, sizeof next);
     cl->seen[cl->seen_count++] = realm_of(&cl->hop);
     return ask(cl, env, out, e);
 }

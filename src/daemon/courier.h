@@ -11,13 +11,15 @@
 #include "net/framing.h"
 #include "net/loop.h"
 
-#define COURIER_PER_UID 64           /* connections of one user: one for each context that is being made */
-#define COURIER_PENDING_MAX 32       /* requests of one connection that wait for their answers */
-#define COURIER_UID_ASKS_MAX 256     /* and of one user */
-#define COURIER_ASKS_MAX 4096        /* and in all */
-#define COURIER_HELD_MAX (24u << 20) /* bytes of half-read frames, and again of requests under way */
+#define COURIER_PER_UID 64       /* connections of one user: one for each context that is being made */
+#define COURIER_PER_SOURCE 16    /* connections for one client, where its service names it and is believed */
+#define COURIER_PENDING_MAX 32   /* requests of one connection that wait for their answers */
+#define COURIER_UID_ASKS_MAX 256 /* and of one user */
+#define COURIER_ASKS_MAX 4096    /* and in all */
+#define COURIER_HELD_MAX (8u << 20)  /* bytes of half-read frames, and again of requests under way */
 #define COURIER_OUT_MAX (256u << 10) /* answers that a reader has not taken: beyond, it goes */
 #define COURIER_ASK_US 4500000       /* an acceptor waits 5 s and hears of the silence before */
+#define COURIER_RETRY_US 1000000     /* a worker that is silent for so long is stuck: another is asked */
 #define COURIER_STALL_US 5000000     /* for the rest of a frame, for taking an answer */
 #define COURIER_IDLE_US 60000000
 #define COURIER_LINK_ASKS_MAX 64 /* requests that one worker has at once: its channel takes them all */
@@ -38,6 +40,8 @@ struct courier_stream { /* one acceptor's connection */
     struct courier_peer *peer;
     struct net_stash in, out;
     uint32_t asks;
+    uint8_t address[16];        /* of the client */
+    uint8_t address_n;          /* 0: it is not named */
     int64_t heard_us, moved_us; /* last whole frame; last progress of a frame or of an answer */
     bool ended;                 /* the acceptor sends no more; what it asked is answered */
 };
@@ -50,7 +54,7 @@ struct courier_waiting { /* a request under way */
     uint32_t slot;
     uint32_t tries;
     uint32_t worker; /* that has it; COURIER_NOBODY: not sent yet */
-    int64_t began_us;
+    int64_t began_us, sent_us;
     size_t n;
     _Alignas(16) uint8_t wire[]; /* struct courier_ask and the message */
 };
@@ -65,6 +69,7 @@ struct courier_link { /* to one worker */
     struct courier *courier;
     uint32_t worker, asks;
     bool open, leaving;
+    bool silent; /* it left a request unanswered, and has said nothing since */
 };
 
 struct courier {
@@ -101,6 +106,8 @@ void courier_send(struct courier_stream *s, const struct courier_frame *f);
 void courier_refuse(struct courier_stream *s, uint32_t id, int32_t code, const char *text);
 /* Goes on with what waited until there was room for another request. */
 void courier_resume(struct courier_stream *s);
+/* Whose context the connection is for. False: that client has its share, and all of it waits for answers. */
+SP_MUST bool courier_name_client(struct courier_stream *s, struct sp_span address);
 void courier_expire_streams(struct courier *c, int64_t mono_us);
 void courier_close(struct courier_stream *s);
 /* Nothing waits to be written. */

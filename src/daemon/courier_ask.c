@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests under way: what may be carried, to which worker, and what comes back. A worker that dies gives its
- * requests to another one, once: identical bytes are a retransmission to the engine, never a second try. What
- * nobody answered in time is answered here, with the code that says so. */
+/* Requests under way: what may be carried, to which worker, and what comes back. A worker that dies or is
+ * silent gives its requests to another one, once: identical bytes are a retransmission to the engine, never a
+ * second try. What nobody answered in time is answered here, with the code that says so. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,18 +68,17 @@ static void unlink_ask(struct courier_list *l, struct courier_waiting *a)
     a->older = a->newer = NULL;
 }
 
-static void append_ask(struct courier_list *l, struct courier_waiting *a)
+/* Lists are in the order in which requests came. */
+static void insert_ask(struct courier_list *l, struct courier_waiting *a)
 {
-    a->older = l->newest;
-    *(l->newest ? &l->newest->newer : &l->oldest) = a;
-    l->newest = a;
-}
+    struct courier_waiting *p = l->newest;
 
-static void prepend_ask(struct courier_list *l, struct courier_waiting *a)
-{
-    a->newer = l->oldest;
-    *(l->oldest ? &l->oldest->older : &l->newest) = a;
-    l->oldest = a;
+    while (p && p->began_us > a->began_us)
+        p = p->older;
+    a->older = p;
+    a->newer = p ? p->newer : l->oldest;
+    *(a->newer ? &a->newer->older : &l->newest) = a;
+    *(p ? &p->newer : &l->oldest) = a;
 }
 
 static struct courier_list *list_of(struct courier *c, const struct courier_waiting *a)
@@ -161,13 +160,19 @@ void courier_forget(struct courier_stream *s)
 
 /* ---- workers ---- */
 
+/* One that answers, if there is one. */
+static bool is_better(const struct courier_link *l, const struct courier_link *than)
+{
+    return l->silent != than->silent ? !l->silent : l->asks < than->asks;
+}
+
 static struct courier_link *best_link(struct courier *c)
 {
     struct courier_link *best = NULL;
 
     for (uint32_t i = 0; i < c->link_end; i++) {
         struct courier_link *l = &c->links[i];
-        if (l->open && !l->leaving && l->asks < COURIER_LINK_ASKS_MAX && (!best || l->asks < best->asks))
+        if (l->open && !l->leaving && l->asks < COURIER_LINK_ASKS_MAX && (!best || is_better(l, best)))
             best = l;
     }
     return best;
@@ -183,10 +188,18 @@ static void send_asks(struct courier *c)
             return; /* its end is heard soon, or it takes more when it has answered */
         unlink_ask(&c->unsent, a);
         a->worker = l->worker;
+        a->sent_us = admin_env().mono_us;
         a->tries++;
         l->asks++;
-        append_ask(&c->sent, a);
+        insert_ask(&c->sent, a);
     }
+}
+
+static void take_back(struct courier *c, struct courier_waiting *a)
+{
+    unlink_ask(&c->sent, a);
+    a->worker = COURIER_NOBODY;
+    insert_ask(&c->unsent, a);
 }
 
 static void close_link(struct courier_link *l)
@@ -200,11 +213,29 @@ static void close_link(struct courier_link *l)
         older = a->older;
         if (a->worker != l->worker)
             continue;
-        unlink_ask(&c->sent, a);
-        a->worker = COURIER_NOBODY;
-        prepend_ask(&c->unsent, a);
+        take_back(c, a);
     }
     l->asks = 0;
+}
+
+/* A worker that is stopped, or stuck, holds up what it has, and nothing else. */
+static void try_elsewhere(struct courier *c, int64_t now)
+{
+    struct courier_waiting *a = c->sent.oldest, *newer;
+
+    for (; a && now - a->began_us >= COURIER_RETRY_US; a = newer) {
+        struct courier_link *l = &c->links[a->worker], *other;
+        newer = a->newer;
+        if (now - a->sent_us < COURIER_RETRY_US)
+            continue;
+        l->silent = true;
+        other = best_link(c);
+        if (a->tries >= TRIES_MAX || !other || other->silent)
+            continue;
+        l->asks--;
+        take_back(c, a);
+        send_asks(c);
+    }
 }
 
 /* Twice given to workers that died over it, or beside it: once more would be once too often. */
@@ -268,6 +299,7 @@ static void link_ready(struct net_watch *watch, uint32_t events)
         }
         if (n <= 0)
             break;
+        l->silent = false;
         memcpy(&t, buf, sizeof t);
         if ((size_t)n >= sizeof t && t.message_n == (size_t)n - sizeof t)
             told(c, &t, sp_span(buf + sizeof t, t.message_n));
@@ -360,6 +392,13 @@ static bool has_room(struct courier *c, const struct courier_stream *s, size_t n
     return true;
 }
 
+static bool may_speak_for(struct courier_stream *s, struct sp_span client, struct sp_err *e)
+{
+    return !attests(&s->courier->config, s->peer->uid) || courier_name_client(s, client) ||
+           sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE,
+                   "more than %d contexts of one client at once", COURIER_PER_SOURCE);
+}
+
 /* Serials grow; their lower part is a slot that is free. */
 static void take_slot(struct courier *c, struct courier_waiting *a)
 {
@@ -428,7 +467,8 @@ void courier_carry(struct courier_stream *s, const struct courier_frame *f)
     struct courier_waiting *a = NULL;
     struct sp_err e = {0};
 
-    if (may_carry(c, f, &r, &e) && has_room(c, s, f->message.n, &e) && !(a = make_ask(s, f)))
+    if (may_carry(c, f, &r, &e) && has_room(c, s, f->message.n, &e) && may_speak_for(s, f->address, &e) &&
+        !(a = make_ask(s, f)))
         (void)sp_fail(&e, SP_ENOMEM, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE, "no memory");
     if (!a) {
         refuse(s, f, &r, &e);
@@ -438,7 +478,7 @@ void courier_carry(struct courier_stream *s, const struct courier_frame *f)
     c->asked += a->n;
     a->peer->asks++;
     s->asks++;
-    append_ask(&c->unsent, a);
+    insert_ask(&c->unsent, a);
     send_asks(c);
 }
 
@@ -454,6 +494,7 @@ void courier_expire_asks(struct courier *c, int64_t mono_us)
 {
     expire(c, &c->unsent, mono_us);
     expire(c, &c->sent, mono_us);
+    try_elsewhere(c, mono_us);
 }
 
 int64_t courier_asks_due_us(const struct courier *c)

@@ -100,6 +100,36 @@ static bool evict(struct courier *c, const struct courier_peer *of)
     return s != NULL;
 }
 
+static bool is_for(const struct courier_stream *s, const struct courier_peer *peer, struct sp_span address)
+{
+    return s->peer == peer && sp_same(sp_span(s->address, s->address_n), address);
+}
+
+/* As in evict, but what goes is only hung up: its end is heard like any other, after this one was served. */
+bool courier_name_client(struct courier_stream *s, struct sp_span address)
+{
+    struct courier_stream *idle = NULL;
+    uint32_t count = 0;
+
+    if (address.n == 0 || address.n > sizeof s->address || is_for(s, s->peer, address))
+        return true;
+    for (struct courier_stream *t = s->courier->oldest; t; t = t->newer)
+        if (is_for(t, s->peer, address)) {
+            count++;
+            if (!idle && t->asks == 0 && t->out.n == 0)
+                idle = t;
+        }
+    if (count >= COURIER_PER_SOURCE) {
+        if (!idle)
+            return false;
+        (void)shutdown(idle->watch.fd, SHUT_RDWR);
+        idle->address_n = 0;
+    }
+    memcpy(s->address, address.p, address.n);
+    s->address_n = (uint8_t)address.n;
+    return true;
+}
+
 /* ---- writing ---- */
 
 static bool may_ask(const struct courier_stream *s)

@@ -4,7 +4,8 @@
 #include "gss/internal.h"
 
 #define REALM_MAX 255
-#define HEADER_ROOM 512 /* framing and header around a KDC's message */
+#define HEADER_ROOM 512  /* framing and header around a KDC's message */
+#define AP_REQ_ROOM 8192 /* all of an AP-REQ but its tickets */
 #define HAS_COOKIE KRB_BIT(2)
 #define HAS_FLAGS KRB_BIT(3)
 #define HAS_E_TEXT KRB_BIT(11)
@@ -21,6 +22,7 @@ void iakerb_restart(struct sec *s)
 
     kctx_wipe(&k->k);
     client_wipe(k->client);
+    client_wipe(k->forwarding);
     sp_arena_reset(&s->client_mem);
     *k = (struct iakerb){.tokens = empty, .state = s->role == SEC_INITIATOR ? IAKERB_START : IAKERB_LISTEN};
 }
@@ -240,6 +242,32 @@ static bool answer_discovery(struct sec *s, struct sp_env env, struct sec_action
     return answer(s, sp_span(NULL, 0), out, e);
 }
 
+/* RFC 8062: armour is got in this name before anybody's password is tried. */
+static bool is_anonymous(const struct krb_name *n)
+{
+    return n->parts.count == 2 && sp_same(n->parts.v[0], SP_LIT("WELLKNOWN")) &&
+           sp_same(n->parts.v[1], SP_LIT("ANONYMOUS"));
+}
+
+/* Who guesses passwords needs a new context, which is counted elsewhere, for every user and every few tries.
+ */
+static bool check_tries(struct sec *s, struct sp_span message, const struct krb_kdc_req *req,
+                        struct sp_err *e)
+{
+    struct krb_kdc_req first;
+
+    if (is_anonymous(&req->body.cname))
+        return true;
+    if (s->inner.failures >= SEC_FAILURES_MAX)
+        return sp_fail(e, SP_EREFUSED, KCTX_UNAUTHORIZED, "pre-authentication failed %d times in one context",
+                       SEC_FAILURES_MAX);
+    if (s->inner.as_req.n == 0)
+        s->inner.as_req = message;
+    return krb_get(KRB_AS_REQ, s->inner.as_req, KRB_STRICT, &s->scratch, &first, e) &&
+           (krb_same_name(&first.body.cname, &req->body.cname) ||
+            sp_fail(e, SP_EREFUSED, KCTX_UNAUTHORIZED, "two users in one context"));
+}
+
 /* One whole AS-REQ or TGS-REQ whose realm is that of the KDC it is meant for, and nothing else, leaves here.
  */
 static bool carry(struct sec *s, struct sp_env env, struct sp_span message, struct sec_action *out,
@@ -255,6 +283,8 @@ static bool carry(struct sec *s, struct sp_env env, struct sp_span message, stru
         return false;
     if (!realm.p || !sp_same(find_realm(&s->how.acceptor, req.body.realm), realm))
         return answer_error(s, env, KRB_AP_ERR_IAKERB_KDC_NOT_FOUND, out, e);
+    if (t == KRB_AS_REQ && !check_tries(s, message, &req, e))
+        return false;
     s->inner.asked = t;
     s->inner.realm = realm;
     s->inner.state = IAKERB_CARRYING;
@@ -289,6 +319,12 @@ static bool drop_e_text(struct sec *s, struct krb_error *m, struct sp_span *mess
     return krb_make(KRB_ERROR, m, &s->scratch, message, e);
 }
 
+static void count_failure(struct sec *s, int32_t code)
+{
+    s->inner.failures +=
+        s->inner.asked == KRB_AS_REQ && (code == KDC_ERR_PREAUTH_FAILED || code == KRB_AP_ERR_BAD_INTEGRITY);
+}
+
 static bool is_reply(struct sec *s, struct sp_span *message, struct sp_err *e)
 {
     enum krb_type want = s->inner.asked == KRB_AS_REQ ? KRB_AS_REP : KRB_TGS_REP, t = krb_sniff(*message);
@@ -297,8 +333,12 @@ static bool is_reply(struct sec *s, struct sp_span *message, struct sp_err *e)
 
     if (message->n > SEC_TOKEN_MAX - HEADER_ROOM - REALM_MAX)
         return sp_fail(e, SP_EINPUT, 0, "a KDC's message of %zu bytes", message->n);
-    if (t == KRB_ERROR)
-        return krb_get(t, *message, KRB_STRICT, &s->scratch, &err, e) && drop_e_text(s, &err, message, e);
+    if (t == KRB_ERROR) {
+        if (!krb_get(t, *message, KRB_STRICT, &s->scratch, &err, e))
+            return false;
+        count_failure(s, err.code);
+        return drop_e_text(s, &err, message, e);
+    }
     return (t == want || sp_fail(e, SP_EINPUT, 0, "no answer of a KDC to this request")) &&
            krb_get(t, *message, KRB_STRICT, &s->scratch, &rep, e);
 }
@@ -356,7 +396,9 @@ static bool verify_ap_req(struct sec *s, struct sp_env env, const struct incomin
                                .replays = how->replays,
                                .skew_s = how->skew_s,
                                .bindings = how->bindings,
+                               .channel = how->channel,
                                .require_bindings = how->require_bindings,
+                               .refuse_own = how->own == SEC_OWN_REFUSED,
                                .transcript = covered(&s->inner),
                                .finished_may_lack = how->finished == SEC_FINISHED_OPTIONAL};
 
@@ -418,14 +460,54 @@ static bool take_third(struct sec *s, struct sp_env env, const struct sec_event 
 
 /* ---- initiator: the AP exchange ---- */
 
-static bool make_cred(struct sec *s, struct sp_env env, const struct krb_credential *ticket,
-                      struct sp_span *out, struct sp_err *e)
+/* The service's ticket, once it is there: what was given, or what the login got. */
+static const struct krb_credential *service_ticket(const struct sec *s)
 {
-    const struct sec_initiator *how = &s->how.initiator;
+    const struct krb_credential *t = s->how.initiator.ticket;
 
-    if (!(how->flags & KCTX_DELEG) || !how->forwarded)
+    if (!t && s->inner.client)
+        t = client_service(s->inner.client);
+    sp_assert(t);
+    return t;
+}
+
+/* What of both flags is granted. RFC 5896 3: with the policy's alone, the KDC's word about the service
+ * decides. */
+static uint32_t delegation_of(const struct sec *s)
+{
+    uint32_t asked = s->how.initiator.flags, granted = asked & KCTX_DELEG;
+
+    if ((asked & KCTX_DELEG_POLICY) && (service_ticket(s)->flags & KRB_FLAG(TKT_OK_AS_DELEGATE)))
+        granted = KCTX_DELEG | KCTX_DELEG_POLICY;
+    return granted;
+}
+
+static const struct krb_credential *forwarded_tgt(const struct sec *s)
+{
+    const struct client *f = s->inner.forwarding;
+
+    if (s->how.initiator.forwarded)
+        return s->how.initiator.forwarded;
+    return f && client_state(f) == CLIENT_DONE ? client_tgt(f) : NULL;
+}
+
+/* A token has no room for a ticket of any size; without it the flags tell that nothing was delegated. */
+static bool make_cred(struct sec *s, struct sp_env env, struct kctx_ask *ask, struct sp_err *e)
+{
+    const struct krb_credential *f = forwarded_tgt(s);
+    uint32_t granted = delegation_of(s);
+
+    ask->flags = (ask->flags & ~(uint32_t)(KCTX_DELEG | KCTX_DELEG_POLICY)) | granted;
+    if (!granted || !f || f->ticket.n + ask->ticket->ticket.n > SEC_TOKEN_MAX - AP_REQ_ROOM)
         return true;
-    return kctx_make_cred(s->crypto, env, how->forwarded, &ticket->key, &s->scratch, out, e);
+    return kctx_make_cred(s->crypto, env, f, &ask->ticket->key, &s->scratch, &ask->cred, e);
+}
+
+static int64_t offset_s(const struct sec *s)
+{
+    const struct client *last = s->inner.forwarding ? s->inner.forwarding : s->inner.client;
+
+    return last ? client_offset_s(last) : 0;
 }
 
 /* Acceptors of Apple and Kerberos.NET want IAKERB's OID here; of Windows, which its header-flags give away,
@@ -439,18 +521,17 @@ static enum token_mech ap_oid(const struct sec *s)
     return TOKEN_IAKERB;
 }
 
-static bool send_ap_req(struct sec *s, struct sp_env env, const struct krb_credential *ticket,
-                        struct sec_action *out, struct sp_err *e)
+static bool send_ap_req(struct sec *s, struct sp_env env, struct sec_action *out, struct sp_err *e)
 {
     const struct sec_initiator *how = &s->how.initiator;
-    struct kctx_ask ask = {.ticket = ticket,
+    struct kctx_ask ask = {.ticket = service_ticket(s),
                            .flags = how->flags,
                            .bindings = how->bindings,
                            .transcript = covered(&s->inner),
-                           .offset_s = s->inner.client ? client_offset_s(s->inner.client) : 0};
+                           .offset_s = offset_s(s)};
     struct sp_span message;
 
-    if (!make_cred(s, env, ticket, &ask.cred, e) ||
+    if (!make_cred(s, env, &ask, e) ||
         !kctx_request(&s->inner.k, s->crypto, env, &ask, &s->scratch, &message, e))
         return false;
     s->inner.state = s->inner.k.state == KCTX_READY ? IAKERB_END : IAKERB_ASKED_PEER;
@@ -477,21 +558,55 @@ static bool take_ap_rep(struct sec *s, struct sp_env env, const struct sec_event
 
 /* ---- initiator: proxied messages ---- */
 
-static bool send_request(struct sec *s, struct sp_env env, const struct client_action *act,
-                         struct sec_action *out, struct sp_err *e)
+static bool ask_kdc(struct sec *s, const struct client_action *act, struct sec_action *out, struct sp_err *e)
 {
     struct outgoing o = {
         .header = {.target_realm = act->realm, .cookie = s->inner.cookie},
           .message = act->request
     };
 
-    if (act->done)
-        return send_ap_req(s, env, client_service(s->inner.client), out, e);
     o.header.has = o.header.cookie.p ? HAS_COOKIE : 0;
     s->inner.cookie = sp_span(NULL, 0); /* echoed once */
     s->inner.realm = act->realm;
     s->inner.state = IAKERB_ASKED_KDC;
     return send_proxied(s, &o, out, e);
+}
+
+/* The TGT of the client's own realm, where a forwarded one is to be had with it and has a use. */
+static const struct krb_credential *tgt_to_forward(const struct sec *s)
+{
+    const struct krb_credential *t =
+        s->inner.client ? client_tgt(s->inner.client) : s->how.initiator.wish.tgt;
+    bool useful = s->mech == TOKEN_IAKERB && !s->inner.forwarding && !forwarded_tgt(s) && delegation_of(s);
+
+    return useful && t && (t->flags & KRB_FLAG(TKT_FORWARDABLE)) && krb_is_tgs_name(&t->server, t->crealm)
+               ? t
+               : NULL;
+}
+
+static bool start_forwarding(struct sec *s, struct sp_env env, const struct krb_credential *tgt,
+                             struct sec_action *out, struct sp_err *e)
+{
+    struct client_wish w = {.goal = CLIENT_FORWARDED, .tgt = tgt, .offset_s = offset_s(s)};
+    struct client_action act;
+
+    return client_start(&s->inner.forwarding, s->crypto, &s->how.initiator.policy, &w, env, &s->client_mem,
+                        &act, e) &&
+           ask_kdc(s, &act, out, e);
+}
+
+/* The service's ticket is there. */
+static bool go_on(struct sec *s, struct sp_env env, struct sec_action *out, struct sp_err *e)
+{
+    const struct krb_credential *t = tgt_to_forward(s);
+
+    return t ? start_forwarding(s, env, t, out, e) : send_ap_req(s, env, out, e);
+}
+
+static bool send_request(struct sec *s, struct sp_env env, const struct client_action *act,
+                         struct sec_action *out, struct sp_err *e)
+{
+    return act->done ? go_on(s, env, out, e) : ask_kdc(s, act, out, e);
 }
 
 /* Where nobody named a realm: that of a Windows machine's local accounts is its short name in capitals; a
@@ -520,11 +635,13 @@ static bool start_client(struct sec *s, struct sp_env env, struct sp_span realm,
                          struct sp_err *e)
 {
     const struct sec_initiator *how = &s->how.initiator;
+    bool delegates = (how->flags & (KCTX_DELEG | KCTX_DELEG_POLICY)) != 0;
     struct client_wish w = how->wish;
     struct client_policy p = how->policy;
     struct client_action act;
 
-    w.goal = how->service_by_as && !w.tgt ? CLIENT_SERVICE_BY_AS : CLIENT_SERVICE;
+    w.goal = how->service_by_as && !w.tgt && !delegates ? CLIENT_SERVICE_BY_AS : CLIENT_SERVICE;
+    w.options |= delegates && !w.tgt ? KRB_FLAG(OPT_FORWARDABLE) : 0;
     w.realm = realm;
     if (realm.n == 0 && !w.tgt) {
         p.adopt_realm = true;
@@ -557,7 +674,7 @@ static bool initiate(struct sec *s, struct sp_env env, const struct sec_event *e
     (void)ev;
     s->inner.dialect = how->old_mit == SEC_OLD_MIT_ACCEPT ? IAKERB_OLD : IAKERB_DRAFT;
     if (how->ticket)
-        return send_ap_req(s, env, how->ticket, out, e);
+        return go_on(s, env, out, e);
     if (s->mech != TOKEN_IAKERB)
         return sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "no ticket for this service, and krb5 fetches none");
     if (!w->password.p && w->key_count == 0 && !w->tgt)
@@ -602,6 +719,21 @@ static bool get_reply(struct sec *s, struct sp_span token, struct proxied *out, 
            get_proxied(s, in.body, out, e) && take_header(s, &out->header, e);
 }
 
+/* A KDC that does not forward is no reason to fail: nothing is delegated, and the flags say so. An answer
+ * that cannot be trusted is one. */
+static bool take_forwarded(struct sec *s, struct sp_env env, struct sp_span reply, struct sec_action *out,
+                           struct sp_err *e)
+{
+    struct client_action act;
+    struct sp_err why = {0};
+
+    if (client_reply(s->inner.forwarding, env, reply, &act, &why))
+        return act.done ? send_ap_req(s, env, out, e) : ask_kdc(s, &act, out, e);
+    if (krb_sniff(reply) == KRB_ERROR && why.kind == SP_EREFUSED)
+        return send_ap_req(s, env, out, e);
+    return sp_fail_at(e, why.kind, why.proto, why.at, "%s", why.text);
+}
+
 /* The realm in the header of a KDC's message says nothing: Windows writes "." whatever it was asked. */
 static bool take_proxied(struct sec *s, struct sp_env env, const struct sec_event *ev, struct sec_action *out,
                          struct sp_err *e)
@@ -613,6 +745,8 @@ static bool take_proxied(struct sec *s, struct sp_env env, const struct sec_even
         return false;
     if (p.message.n == 0)
         return sec_defective(e, "a proxied reply without a message");
+    if (s->inner.forwarding)
+        return take_forwarded(s, env, p.message, out, e);
     return client_reply(s->inner.client, env, p.message, &act, e) && send_request(s, env, &act, out, e);
 }
 

@@ -30,12 +30,15 @@ enum iakerb_state {                                            /* who is waited 
 /* One mechanism context, krb5 or IAKERB: the AP exchange with or without proxied messages before it. */
 struct iakerb {
     struct kctx k;
-    struct client *client; /* initiator */
+    struct client *client;     /* initiator: the login */
+    struct client *forwarding; /* initiator: then the forwarded TGT to delegate; NULL: none is fetched */
     struct transcript tokens;
     enum iakerb_dialect dialect;
     enum iakerb_state state;
     enum krb_type asked;   /* acceptor: what is carried, KRB_AS_REQ or KRB_TGS_REQ */
     struct sp_span asking; /* acceptor: target-realm as the client wrote it; in tokens */
+    struct sp_span as_req; /* acceptor: the first that was carried; in tokens */
+    uint32_t failures;     /* acceptor: of pre-authentication */
     struct sp_span realm;  /* of the proxied messages */
     struct sp_span cookie; /* initiator: to be echoed once; in tokens */
     bool flags_now;        /* acceptor: header-flags are in the request that is being answered */

@@ -269,7 +269,6 @@ static bool gather(const struct kctx *k, const struct layout *l, const struct kc
 {
     size_t max = l->stream ? l->stream->n : l->header->n + l->data_n + (l->trailer ? l->trailer->n : 0);
     uint8_t *raw = sp_alloc(mem, max, e), *to = raw;
-    size_t by;
 
     b->p = sp_alloc(mem, max, e);
     if (!raw || !b->p)
@@ -284,11 +283,8 @@ static bool gather(const struct kctx *k, const struct layout *l, const struct kc
     }
     if (!kctx_get_header(k, KCTX_TOKEN_WRAP, sp_span(raw, max), &b->h, e))
         return false;
-    by = b->h.rrc;
-    if (by && !l->stream && (k->flags & KCTX_DCE) && (b->h.flags & KCTX_SEALED))
-        by += b->h.ec; /* see seal() */
     b->n = max - KCTX_HEADER_N;
-    kctx_unrotate(sp_span(raw + KCTX_HEADER_N, b->n), by, b->p);
+    kctx_unrotate(sp_span(raw + KCTX_HEADER_N, b->n), kctx_rotation(k, &b->h), b->p);
     return true;
 }
 

@@ -16,11 +16,14 @@
 /* What an initiator may ask for; INTEG, CONF and TRANS are always there. */
 #define ASKABLE                                                                                              \
     (KCTX_DELEG | KCTX_MUTUAL | KCTX_REPLAY | KCTX_SEQUENCE | KCTX_DCE | KCTX_IDENTIFY | KCTX_EXTENDED_ERROR)
+#define DELEGATES (KCTX_DELEG | KCTX_DELEG_POLICY)
 #define ALWAYS (KCTX_CONF | KCTX_INTEG | KCTX_TRANS)
 /* What an acceptor believes of what it was told. */
 #define HONOURED (ASKABLE | KCTX_CONF | KCTX_INTEG)
 
 static const uint8_t no_bindings[BINDINGS_N];
+static const uint8_t not_by_md5[BINDINGS_N] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                               0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
 void kctx_wipe(struct kctx *k)
 {
@@ -151,14 +154,12 @@ static void put_address(struct sp_emit *o, uint32_t type, struct sp_span address
     sp_put_le32(o, type);
 }
 
-bool kctx_hash_bindings(struct crypto *c, const struct kctx_bindings *b, struct sp_arena *mem,
-                        uint8_t out[16], struct sp_err *e)
+bool kctx_put_bindings(const struct kctx_bindings *b, struct sp_arena *mem, struct sp_span *out,
+                       struct sp_err *e)
 {
-    size_t mark = mem->used, n = 2 * ADDRESS_HEAD_N + 4 + b->initiator.n + b->acceptor.n + b->application.n;
+    size_t n = 2 * ADDRESS_HEAD_N + 4 + b->initiator.n + b->acceptor.n + b->application.n;
     uint8_t *p = sp_alloc(mem, n, e);
     struct sp_emit o = sp_emit_to(p, n, e);
-    struct sp_span all;
-    bool ok;
 
     if (!p)
         return false;
@@ -166,7 +167,16 @@ bool kctx_hash_bindings(struct crypto *c, const struct kctx_bindings *b, struct 
     sp_put_le32(&o, (uint32_t)b->application.n);
     put_address(&o, b->acceptor_type, b->acceptor);
     put_address(&o, b->initiator_type, b->initiator);
-    ok = sp_put_done(&o, &all) && crypto_md5(c, all, out, e);
+    return sp_put_done(&o, out);
+}
+
+bool kctx_hash_bindings(struct crypto *c, const struct kctx_bindings *b, struct sp_arena *mem,
+                        uint8_t out[16], struct sp_err *e)
+{
+    size_t mark = mem->used;
+    struct sp_span all;
+    bool ok = kctx_put_bindings(b, mem, &all, e) && crypto_md5(c, all, out, e);
+
     mem->used = mark;
     return ok;
 }
@@ -216,7 +226,7 @@ static bool make_checksum(const struct kctx *k, const struct kctx_ask *ask, stru
         sp_put_le16(&o, (uint16_t)cred.n);
         sp_put_le16(&o, 1); /* GSS_C_DELEG_FLAG, 4.1.1 DlgOpt */
     }
-    sp_put_le32(&o, k->flags);
+    sp_put_le32(&o, k->flags & ~(uint32_t)KCTX_DELEG_POLICY);
     sp_put_bytes(&o, sp_span(ask->bindings ? ask->bindings : no_bindings, BINDINGS_N));
     sp_put_le32(&o, BINDINGS_N);
     return sp_put_done(&o, out);
@@ -236,9 +246,9 @@ static bool begin(struct kctx *k, const struct kctx_ask *ask, struct sp_env env,
         return sp_fail(e, SP_EINPUT, KRB_ERR_FIELD_TOOLONG, "a delegated credential of %zu bytes",
                        ask->cred.n);
     k->role = KCTX_INITIATOR;
-    k->flags = (ask->flags & ASKABLE) | ALWAYS;
+    k->flags = (ask->flags & (ASKABLE | DELEGATES)) | ALWAYS;
     if (ask->cred.n == 0)
-        k->flags &= ~(uint32_t)KCTX_DELEG;
+        k->flags &= ~(uint32_t)DELEGATES;
     if (k->flags & KCTX_DCE) /* its third leg answers an AP-REP */
         k->flags |= KCTX_MUTUAL;
     k->session = t->key;
@@ -536,6 +546,7 @@ static bool read_checksum(struct accepting *a, struct gss_checksum *out)
 
 /* The extensions behind the flags that mean something here. */
 struct extensions {
+    struct sp_span channel;     /* type 0; n 0: not there */
     struct sp_span finished[2]; /* type 1, type 2; p NULL: not there */
     bool twice;
 };
@@ -556,6 +567,10 @@ static bool read_extensions(struct sp_span in, enum extension_layout layout, str
         uint32_t n = layout == EXTENSION_BE32 ? sp_get_be32(&c, "length") : sp_get_le16(&c, "length");
         struct sp_span data = sp_take(&c, n, "data");
 
+        if (type == 0 && n > 0) {
+            v.twice |= v.channel.n > 0;
+            v.channel = data;
+        }
         if (type != 1 && type != 2)
             continue;
         v.twice |= v.finished[type - 1].p != NULL;
@@ -567,13 +582,13 @@ static bool read_extensions(struct sp_span in, enum extension_layout layout, str
 
 /* The two layouts cannot be mistaken for one another: BE32 read as LE16 begins with type 0 and length 512,
  * LE16 read as BE32 with a type and a length far beyond the token. */
-static bool find_finished(struct accepting *a, struct sp_span in, struct extensions *x)
+static bool find_extensions(struct accepting *a, struct sp_span in, struct extensions *x)
 {
     if (!read_extensions(in, EXTENSION_BE32, x) &&
         (!read_extensions(in, EXTENSION_LE16, x) || !x->finished[1].p || x->finished[0].p))
         return sp_fail(a->e, SP_EINPUT, KCTX_DEFECTIVE, "extensions of the GSS-API checksum cannot be read");
     if (x->twice)
-        return sp_fail(a->e, SP_EINPUT, KCTX_DEFECTIVE, "FINISHED is there twice");
+        return sp_fail(a->e, SP_EINPUT, KCTX_DEFECTIVE, "an extension is there twice");
     return true;
 }
 
@@ -597,23 +612,20 @@ static bool verify_finished(struct accepting *a, struct sp_span der)
 
 /* Present it must be right, and of the dialect of this context (spec'd in the draft, 4); absent only where
  * that is allowed; and it has no business where nothing was proxied (decision 28). */
-static bool check_finished(struct accepting *a, struct sp_span in)
+static bool check_finished(struct accepting *a, const struct extensions *x)
 {
     enum kctx_finished kind = a->how->transcript.kind;
-    struct extensions x;
     uint32_t own;
 
-    if (!find_finished(a, in, &x))
-        return false;
     if (kind == KCTX_FINISHED_NONE) {
-        if (x.finished[0].p || x.finished[1].p)
+        if (x->finished[0].p || x->finished[1].p)
             return sp_fail(a->e, SP_EREFUSED, KRB_AP_ERR_MSG_TYPE, "FINISHED, but nothing was proxied");
         return true;
     }
     own = finished_extension(kind) - 1;
-    if (x.finished[own].p)
-        return verify_finished(a, x.finished[own]);
-    if (x.finished[1 - own].p)
+    if (x->finished[own].p)
+        return verify_finished(a, x->finished[own]);
+    if (x->finished[1 - own].p)
         return sp_fail(a->e, SP_EREFUSED, KCTX_BAD_SIG, "FINISHED of another dialect");
     a->made.no_finished = a->how->finished_may_lack;
     return a->made.no_finished || sp_fail(a->e, SP_EREFUSED, KCTX_BAD_SIG,
@@ -642,11 +654,36 @@ static bool find_cbt(struct accepting *a, const struct krb_authdata *list, int d
     return true;
 }
 
-static bool check_bindings(struct accepting *a, const uint8_t *theirs)
+/* RFC 6542 3.2: a checksum with the initiator's subkey of what else is hashed with MD5. */
+static bool verify_channel(struct accepting *a, struct sp_span der)
+{
+    struct krb_checksum sum;
+    struct sp_err why = {0};
+
+    if (a->made.subkey.n == 0)
+        return sp_fail(a->e, SP_EREFUSED, KDC_ERR_NULL_KEY, "bindings without a subkey to verify them with");
+    if (!krb_get(KRB_CHECKSUM, der, KRB_UNKNOWN_TAIL, a->mem, &sum, &why))
+        return sp_fail(a->e, why.kind, why.kind == SP_EINPUT ? KCTX_DEFECTIVE : why.proto, "%s", why.text);
+    if (crypto_verify(a->c, &a->made.subkey, KU_CHANNEL, sum.type, a->how->channel, sum.sum, &why))
+        return true;
+    if (why.proto == KRB_AP_ERR_MODIFIED)
+        return sp_fail(a->e, SP_EREFUSED, KCTX_BAD_BINDINGS, "the client saw another channel");
+    return sp_fail(a->e, why.kind, why.proto, "bindings: %s", why.text);
+}
+
+/* better: RFC 6542's extension. Beside it Bnd may be all ones, for "not by MD5", or be left out. */
+static bool check_bindings(struct accepting *a, const uint8_t *theirs, struct sp_span better)
 {
     const uint8_t *ours = a->how->bindings;
+    bool proven = ours && a->how->channel.n > 0 && better.n > 0;
     bool none = memcmp(theirs, no_bindings, BINDINGS_N) == 0, aware = false;
 
+    if (proven && !verify_channel(a, better))
+        return false;
+    if (proven && (none || memcmp(theirs, not_by_md5, BINDINGS_N) == 0)) {
+        a->made.flags |= KCTX_CHANNEL_BOUND;
+        return true;
+    }
     if (none && a->how->require_bindings)
         return sp_fail(a->e, SP_EREFUSED, KCTX_BAD_BINDINGS, "no channel bindings, and they are required");
     if (!ours)
@@ -686,10 +723,30 @@ static bool take_cred(struct accepting *a, struct sp_span in)
     return krb_make(KRB_CRED, &m, a->mem, &a->made.delegated, a->e);
 }
 
+/* A principal is known by its name; that none of its keys is of this type makes it no other. */
+static bool check_own(struct accepting *a)
+{
+    struct sp_key key = {0};
+    struct sp_err why = {0};
+    bool known;
+
+    if (!a->how->refuse_own)
+        return true;
+    known = a->how->keys->find(a->how->keys, &a->ticket.cname, a->ticket.crealm, a->ap.ticket.enc.etype, 0,
+                               &key, &why) ||
+            why.proto == KRB_AP_ERR_NOKEY || why.proto == KRB_AP_ERR_BADKEYVER;
+    sp_wipe(&key, sizeof key);
+    if (known)
+        return sp_fail(a->e, SP_EREFUSED, KCTX_UNAUTHORIZED,
+                       "the client is this host, and what it made came back to it");
+    return why.kind == SP_ENOTFOUND || sp_fail(a->e, why.kind, why.proto, "%s", why.text);
+}
+
 /* Decision 28: nothing but 0x8003 says what the client wants. */
 static bool check_checksum(struct accepting *a)
 {
     struct gss_checksum v = {0};
+    struct extensions x;
 
     if (!KRB_HAS(&a->auth, 3) || a->auth.cksum.type != CKSUMTYPE_GSSAPI)
         return sp_fail(a->e, SP_EREFUSED,
@@ -700,8 +757,8 @@ static bool check_checksum(struct accepting *a)
     a->made.flags = (v.flags & HONOURED) | KCTX_TRANS;
     if (a->made.flags & KCTX_DCE)
         a->made.flags |= KCTX_MUTUAL;
-    return check_bindings(a, v.bindings) && check_finished(a, v.rest) &&
-           (!(v.flags & KCTX_DELEG) || take_cred(a, v.cred));
+    return find_extensions(a, v.rest, &x) && check_bindings(a, v.bindings, x.channel) &&
+           check_finished(a, &x) && (!(v.flags & KCTX_DELEG) || take_cred(a, v.cred));
 }
 
 /* The acceptor's subkey has the type of the initiator's, as Windows does it; the ticket's without one. */
@@ -733,7 +790,8 @@ static bool accept(struct accepting *a, struct sp_span ap_req, struct sp_span *r
 {
     struct kctx_replays *r = a->how->replays;
 
-    if (!read_ticket(a, ap_req) || !check_ticket(a) || !check_authenticator(a) || !check_checksum(a))
+    if (!read_ticket(a, ap_req) || !check_ticket(a) || !check_authenticator(a) || !check_own(a) ||
+        !check_checksum(a))
         return false;
     if ((a->made.flags & KCTX_MUTUAL) && !make_reply(a, reply))
         return false;

@@ -29,6 +29,7 @@ enum kctx_flag { /* RFC 2744, RFC 4757, RFC 4121 4.1.1.1 */
                  KCTX_DCE = 0x1000,
                  KCTX_IDENTIFY = 0x2000,
                  KCTX_EXTENDED_ERROR = 0x4000,
+                 KCTX_DELEG_POLICY = 0x8000, /* RFC 5896: never on the wire */
 };
 
 /* Negative values of sp_err.proto in this room: what GSS-API calls them. Positive ones are KRB-ERROR codes.
@@ -82,6 +83,10 @@ struct kctx_bindings {
 SP_MUST bool kctx_hash_bindings(struct crypto *c, const struct kctx_bindings *b, struct sp_arena *mem,
                                 uint8_t out[16], struct sp_err *e);
 
+/* The bytes that this is the MD5 of. */
+SP_MUST bool kctx_put_bindings(const struct kctx_bindings *b, struct sp_arena *mem, struct sp_span *out,
+                               struct sp_err *e);
+
 /* What covers the rounds before (IAKERB); tokens are every earlier token of both sides, exactly as sent. */
 struct kctx_transcript {
     enum kctx_finished kind;
@@ -91,7 +96,7 @@ struct kctx_transcript {
 /* ---- initiator ---- */
 struct kctx_ask {
     const struct krb_credential *ticket; /* for the service */
-    uint32_t flags;                      /* wanted: DELEG is dropped without `cred` */
+    uint32_t flags;                      /* wanted: without `cred` DELEG and DELEG_POLICY are dropped */
     const uint8_t *bindings;             /* 16 bytes, or NULL */
     struct sp_span cred;                 /* KRB-CRED to delegate, from kctx_make_cred; empty: none */
     struct kctx_transcript transcript;
@@ -131,8 +136,11 @@ struct kctx_accepting {
     struct kctx_replays *replays; /* NULL: none is kept (DCE style, tests) */
     int32_t skew_s;
     const uint8_t
-        *bindings;         /* 16 bytes, or NULL: the caller has none, and the initiator's are not looked at */
-    bool require_bindings; /* refuse zero bindings of the initiator */
+        *bindings; /* 16 bytes, or NULL: the caller has none, and the initiator's are not looked at */
+    struct sp_span channel; /* what `bindings` is the MD5 of, for initiators that hash it better (RFC 6542); n
+                               0: they are judged by MD5 alone */
+    bool require_bindings;  /* refuse zero bindings of the initiator */
+    bool refuse_own;        /* refuse clients whose keys are in `keys`: see sec_acceptor.own */
     struct kctx_transcript transcript;
     bool finished_may_lack; /* [iakerb] finished = optional; k->no_finished then tells */
 };

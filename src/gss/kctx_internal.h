@@ -12,6 +12,7 @@ enum kctx_usage { /* RFC 4121 2; the draft's and MIT's of FINISHED */
                   KU_INITIATOR_SIGN = 25,
                   KU_FINISHED_DRAFT = 41,
                   KU_FINISHED_OLD = 42,
+                  KU_CHANNEL = 43, /* RFC 6542 */
 };
 
 #define KCTX_HEADER_N 16 /* of a MIC or Wrap token, RFC 4121 4.2.6 */
@@ -43,6 +44,8 @@ uint32_t kctx_seal_usage(enum kctx_role sender);
 uint32_t kctx_sign_usage(enum kctx_role sender);
 enum kctx_role kctx_peer(const struct kctx *k);
 
+/* By how much the body of a received Wrap token is rotated. */
+size_t kctx_rotation(const struct kctx *k, const struct kctx_header *h);
 /* Undoes a rotation to the right (RFC 4121 4.2.5); in and out do not overlap. */
 void kctx_unrotate(struct sp_span in, size_t by, uint8_t *out);
 

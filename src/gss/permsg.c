@@ -211,6 +211,14 @@ bool kctx_verify_list_mic(struct kctx *k, struct crypto *c, struct sp_span list,
 
 /* ---- Wrap ---- */
 
+/* Windows rotates what is sealed in DCE style by EC and RRC (MS-KILE 3.4.5.4.1), and says RRC. */
+size_t kctx_rotation(const struct kctx *k, const struct kctx_header *h)
+{
+    bool by_both = h->rrc > 0 && (k->flags & KCTX_DCE) && (h->flags & KCTX_SEALED);
+
+    return (size_t)h->rrc + (by_both ? h->ec : 0);
+}
+
 void kctx_unrotate(struct sp_span in, size_t by, uint8_t *out)
 {
     size_t n = in.n ? by % in.n : 0;
@@ -349,7 +357,7 @@ bool kctx_unwrap(struct kctx *k, struct crypto *c, struct sp_span in, uint8_t *o
         return sp_fail(e, SP_EFULL, 0, "room for %zu bytes, %zu are needed", room, in.n);
     }
     body = sp_span(in.p + KCTX_HEADER_N, in.n - KCTX_HEADER_N);
-    kctx_unrotate(body, h.rrc, out);
+    kctx_unrotate(body, kctx_rotation(k, &h), out);
     *good = h.flags & KCTX_SEALED ? open_sealed(k, c, &h, out, body.n, &n, e)
                                   : open_signed(k, c, &h, out, body.n, &n, e);
     sp_wipe(out + n, body.n - n);

@@ -79,11 +79,12 @@ static void forget(struct sec *s)
 
     kctx_wipe(&s->inner.k);
     client_wipe(s->inner.client);
+    client_wipe(s->inner.forwarding);
     sp_arena_reset(&s->client_mem);
     sp_wipe(s->inner.tokens.p, used);
     s->inner.tokens.n = 0;
-    s->inner.client = NULL;
-    s->inner.realm = s->inner.cookie = s->inner.asking = sp_span(NULL, 0);
+    s->inner.client = s->inner.forwarding = NULL;
+    s->inner.realm = s->inner.cookie = s->inner.asking = s->inner.as_req = sp_span(NULL, 0);
 }
 
 void sec_wipe(struct sec *s)
@@ -259,6 +260,13 @@ const struct krb_credential *sec_got_tgt(const struct sec *s)
 const struct krb_credential *sec_got_service(const struct sec *s)
 {
     return s->inner.client ? client_service(s->inner.client) : NULL;
+}
+
+const char *sec_preauth(const struct sec *s)
+{
+    const struct client *c = s->inner.client;
+
+    return c && (client_tgt(c) || client_service(c)) && !s->how.initiator.wish.tgt ? client_preauth(c) : NULL;
 }
 
 bool sec_learnt(const struct sec *s, struct client_known *out)

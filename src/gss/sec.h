@@ -19,6 +19,7 @@
 #include "gss/token.h"
 
 #define SEC_MESSAGES_MAX 20                 /* from the client, in one context (decision 25) */
+#define SEC_FAILURES_MAX 3                  /* of pre-authentication, in one acceptor's context */
 #define SEC_TRANSCRIPT_MAX (256 * 1024)     /* bytes of all tokens */
 #define SEC_LIFE_US (30 * INT64_C(1000000)) /* from first token to established */
 #define SEC_TOKEN_MAX 65000
@@ -52,6 +53,7 @@ struct sec_action {
 
 enum sec_role { SEC_INITIATOR, SEC_ACCEPTOR };
 enum sec_finished { SEC_FINISHED_REQUIRED, SEC_FINISHED_OPTIONAL };
+enum sec_own { SEC_OWN_TAKEN, SEC_OWN_REFUSED };
 enum sec_old_mit { SEC_OLD_MIT_OFF, SEC_OLD_MIT_ACCEPT };
 enum sec_e_text { SEC_E_TEXT_DROP, SEC_E_TEXT_KEEP };    /* of a KDC's KRB-ERROR: it may tell about the KDC */
 enum sec_list_mic { SEC_MIC_STRICT, SEC_MIC_WHEN_SENT }; /* spec/iakerb.md 4.3 */
@@ -63,9 +65,13 @@ struct sec_initiator {
     struct client_wish wish; /* who, with what; goal is set by the engine. `service` is the target */
     const struct krb_credential *ticket; /* a service ticket that is there already; or NULL */
     struct client_policy policy;
-    struct sp_span target_host;             /* for messages, and for the realm of local accounts */
-    uint32_t flags;                         /* kctx flags wanted */
-    const struct krb_credential *forwarded; /* with KCTX_DELEG: a forwarded TGT to hand over; or NULL */
+    struct sp_span target_host; /* for messages, and for the realm of local accounts */
+    /* kctx flags wanted. With KCTX_DELEG, or with KCTX_DELEG_POLICY where the service's ticket says
+     * ok-as-delegate (RFC 5896), a forwarded TGT is handed over: `forwarded`, or with IAKERB one that is
+     * fetched through the acceptor, which costs a round trip. That it cannot be had ends nothing: the flags
+     * tell. */
+    uint32_t flags;
+    const struct krb_credential *forwarded; /* a forwarded TGT that is there already; or NULL */
     const uint8_t *bindings;                /* 16 bytes or NULL */
     bool discover;                          /* ask the acceptor for its realm first (the name has none) */
     bool service_by_as;                     /* decision 14 */
@@ -81,8 +87,12 @@ struct sec_acceptor {
     struct kctx_keys *keys;
     struct kctx_replays *replays;
     const uint8_t *bindings;
+    struct sp_span channel; /* as of kctx_accepting */
     bool require_bindings;
     int32_t skew_s;
+    /* A client whose keys this acceptor has is its own host. For drivers that know that the peer is
+     * elsewhere: then somebody made this host authenticate, and sends back what it said. */
+    enum sec_own own;
     enum sec_finished finished;
     enum sec_old_mit old_mit;
     enum sec_list_mic list_mic;
@@ -115,6 +125,8 @@ void sec_tell(const struct sec *s, struct sec_facts *out);
 const struct krb_credential *sec_got_tgt(const struct sec *s);
 const struct krb_credential *sec_got_service(const struct sec *s);
 bool sec_learnt(const struct sec *s, struct client_known *out);
+/* How the initiator proved itself to the KDC: "none", "timestamp", "spake"; NULL when it has not. */
+const char *sec_preauth(const struct sec *s);
 void sec_wipe(struct sec *s);
 
 #endif

@@ -174,9 +174,13 @@ static bool exchange_once(struct host_courier *h, struct sp_span question, int64
     bool ok = (h->fd >= 0 || connect_now(h, until_us, e)) && send_all(h->fd, question, until_us, e);
 
     while (ok) {
+        size_t mark = mem->used;
+
         ok = receive_frame(h->fd, until_us, mem, out, e);
         if (ok && out->id == h->last)
             return true;
+        mem->used = mark;
+        ok = ok && (left_ms(until_us) > 0 || silent(e, "answers to other requests alone"));
     }
     host_courier_close(h); /* what comes late must not be taken for the next answer */
     return false;

@@ -8,7 +8,7 @@
 #define SKEW_S 300
 #define OPTIONS_ALL                                                                                          \
     (SALLYPORT_SPNEGO_ONLY | SALLYPORT_REQUIRE_BINDINGS | SALLYPORT_FINISHED_OPTIONAL |                      \
-     SALLYPORT_ACCEPT_OLD_MIT | SALLYPORT_MIC_WHEN_SENT | SALLYPORT_KEEP_E_TEXT)
+     SALLYPORT_ACCEPT_OLD_MIT | SALLYPORT_MIC_WHEN_SENT | SALLYPORT_KEEP_E_TEXT | SALLYPORT_REFUSE_OWN)
 
 struct slot {
     uint8_t tag[16];
@@ -266,6 +266,7 @@ static bool fill_acceptor(struct sp_arena *mem, void *arg, struct sp_err *e)
             how->options & SALLYPORT_FINISHED_OPTIONAL ? SEC_FINISHED_OPTIONAL : SEC_FINISHED_REQUIRED,
         .old_mit = how->options & SALLYPORT_ACCEPT_OLD_MIT ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF,
         .list_mic = how->options & SALLYPORT_MIC_WHEN_SENT ? SEC_MIC_WHEN_SENT : SEC_MIC_STRICT,
+        .own = how->options & SALLYPORT_REFUSE_OWN ? SEC_OWN_REFUSED : SEC_OWN_TAKEN,
         .e_text = how->options & SALLYPORT_KEEP_E_TEXT ? SEC_E_TEXT_KEEP : SEC_E_TEXT_DROP,
         .keys = lib_keys(how->keytab),
         .replays = lib_replays(how->keytab),
@@ -273,7 +274,7 @@ static bool fill_acceptor(struct sp_arena *mem, void *arg, struct sp_err *e)
         .bindings = how->bindings ? m->x->bindings : NULL};
 
     if (!set_realms(mem, how, &a, e) || !set_service(mem, how->service, &a, e) ||
-        (how->bindings && !lib_hash_bindings(m->x->lib, how->bindings, mem, m->x->bindings, e)))
+        (how->bindings && !lib_hash_bindings(m->x->lib, how->bindings, mem, m->x->bindings, &a.channel, e)))
         return false;
     m->x->acceptor = a;
     return true;

@@ -28,6 +28,7 @@ void sallyport_context_free(struct sallyport_context *x)
         sp_arena_reset(&x->mem);
     lib_drop(lib, &x->room);
     lib_drop_wiped(lib, &x->setup);
+    lib_drop_wiped(lib, &x->change);
     own = x->own;
     lib_drop_wiped(lib, &own);
 }
@@ -100,8 +101,8 @@ static bool check_event(const struct sallyport_context *x, const struct sallypor
 {
     if (!LIB_READ(ev, in, e) || !lib_check(ev->bytes, "an event", e))
         return false;
-    if (x->failed || x->role == LIB_IMPORTED || ev->kind < SALLYPORT_START ||
-        ev->kind > SALLYPORT_NOT_CARRIED)
+    if (x->failed || x->role == LIB_IMPORTED || (x->sec && sec_is_established(x->sec)) ||
+        ev->kind < SALLYPORT_START || ev->kind > SALLYPORT_NOT_CARRIED)
         return sp_fail(e, SP_EREFUSED, KCTX_NO_CONTEXT,
                        x->failed ? "this context has failed" : "this event is not due");
     return true;
@@ -114,6 +115,8 @@ static bool step(struct sallyport_context *x, const struct sallyport_event *even
 
     if (!check_event(x, event, &ev, e))
         return false;
+    if (x->change.p)
+        return lib_step_change(x, &ev, out, e);
     return x->role == LIB_LOGIN ? lib_step_login(x, &ev, out, e) : step_sec(x, &ev, out, e);
 }
 
@@ -184,7 +187,7 @@ bool sallyport_tell(struct sallyport_context *x, struct sallyport_facts *facts)
         out.realm = lib_bytes(f.realm);
     }
     if (x->client) {
-        out.established = client_state(x->client) == CLIENT_DONE;
+        out.established = client_state(x->client) == CLIENT_DONE && (!x->change.p || x->changed);
         out.round_trips = client_rounds(x->client);
     }
     return LIB_WRITE(facts, &out);

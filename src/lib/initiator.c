@@ -4,7 +4,7 @@
 
 #define FLAGS_ALL                                                                                            \
     (SALLYPORT_DELEG | SALLYPORT_MUTUAL | SALLYPORT_REPLAY | SALLYPORT_SEQUENCE | SALLYPORT_CONF |           \
-     SALLYPORT_INTEG | SALLYPORT_DCE | SALLYPORT_IDENTIFY)
+     SALLYPORT_INTEG | SALLYPORT_DCE | SALLYPORT_IDENTIFY | SALLYPORT_DELEG_POLICY)
 #define OPTIONS_ALL                                                                                          \
     (SALLYPORT_SPNEGO | SALLYPORT_TIMESTAMP | SALLYPORT_DISCOVER | SALLYPORT_SERVICE_BY_AS |                 \
      SALLYPORT_OLD_MIT)
@@ -60,7 +60,7 @@ static bool set_bindings(struct sp_arena *mem, const struct making *m, struct sp
     if (!m->how->bindings)
         return true;
     m->x->initiator.bindings = m->x->bindings;
-    return lib_hash_bindings(m->x->lib, m->how->bindings, mem, m->x->bindings, e);
+    return lib_hash_bindings(m->x->lib, m->how->bindings, mem, m->x->bindings, NULL, e);
 }
 
 static bool fill(struct sp_arena *mem, void *arg, struct sp_err *e)

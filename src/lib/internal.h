@@ -51,11 +51,15 @@ static inline struct sallyport_bytes lib_bytes(struct sp_span s)
 }
 /* p and n fit together. */
 SP_MUST bool lib_check(struct sallyport_bytes b, const char *what, struct sp_err *e);
+/* message.c: signed or sealed. */
+SP_MUST bool lib_check_how(int32_t how, enum kctx_wrap *out, struct sp_err *e);
 SP_MUST bool lib_dup(struct sp_arena *mem, struct sallyport_bytes in, struct sp_span *out, struct sp_err *e);
 SP_MUST bool lib_dup_name(struct sp_arena *mem, const char *text, struct krb_name *name,
                           struct sp_span *realm, struct sp_err *e);
+/* channel: the bytes of the hash, which stay in mem; NULL: they are not wanted. */
 SP_MUST bool lib_hash_bindings(struct sallyport *lib, const struct sallyport_bindings *in,
-                               struct sp_arena *mem, uint8_t out[16], struct sp_err *e);
+                               struct sp_arena *mem, uint8_t out[16], struct sp_span *channel,
+                               struct sp_err *e);
 
 /* ---- secrets.c: with what somebody logs in ---- */
 struct lib_secrets {
@@ -94,8 +98,9 @@ struct sallyport_context {
     struct sec_acceptor acceptor;
     struct client_wish wish; /* a login */
     struct client_policy policy;
+    struct lib_block change; /* change.c; p NULL: no change of a password */
     struct krb_ccache forwarded;
-    bool begun, failed;
+    bool begun, failed, changed;
     uint8_t bindings[16];
     struct sp_key key;
     char name[KCTX_NAME_MAX]; /* a login's */
@@ -117,6 +122,9 @@ SP_MUST bool lib_begin_initiator(struct sallyport_context *x, int64_t now_s, str
 /* login.c */
 SP_MUST bool lib_step_login(struct sallyport_context *x, const struct sallyport_event *ev,
                             struct sallyport_action *out, struct sp_err *e);
+/* change.c: a login that goes on. */
+SP_MUST bool lib_step_change(struct sallyport_context *x, const struct sallyport_event *ev,
+                             struct sallyport_action *out, struct sp_err *e);
 /* acceptor.c: ports that a keytab fulfils. */
 struct kctx_keys *lib_keys(struct sallyport_keytab *kt);
 struct kctx_replays *lib_replays(struct sallyport_keytab *kt);

@@ -156,7 +156,7 @@ bool lib_dup_name(struct sp_arena *mem, const char *text, struct krb_name *name,
 }
 
 bool lib_hash_bindings(struct sallyport *lib, const struct sallyport_bindings *in, struct sp_arena *mem,
-                       uint8_t out[16], struct sp_err *e)
+                       uint8_t out[16], struct sp_span *channel, struct sp_err *e)
 {
     struct sallyport_bindings b;
     struct kctx_bindings k;
@@ -166,7 +166,8 @@ bool lib_hash_bindings(struct sallyport *lib, const struct sallyport_bindings *i
         return false;
     k = (struct kctx_bindings){b.initiator_type, b.acceptor_type, lib_span(b.initiator), lib_span(b.acceptor),
                                lib_span(b.application)};
-    return kctx_hash_bindings(lib->crypto, &k, mem, out, e);
+    return kctx_hash_bindings(lib->crypto, &k, mem, out, e) &&
+           (!channel || kctx_put_bindings(&k, mem, channel, e));
 }
 
 /* ---- the handle ---- */

@@ -2,7 +2,7 @@
 /* Per-message protection and the keys of an established context. */
 #include "lib/internal.h"
 
-static bool check_how(int32_t how, enum kctx_wrap *out, struct sp_err *e)
+bool lib_check_how(int32_t how, enum kctx_wrap *out, struct sp_err *e)
 {
     *out = how == SALLYPORT_SEALED ? KCTX_CONFIDENTIAL : KCTX_INTEGRITY;
     return how == SALLYPORT_SEALED || how == SALLYPORT_SIGNED ||
@@ -14,7 +14,7 @@ bool sallyport_wrap(struct sallyport_context *x, int32_t how, struct sallyport_b
 {
     enum kctx_wrap w;
     struct sp_err e = {0};
-    bool ok = check_how(how, &w, &e) && lib_check(text, "a text", &e) &&
+    bool ok = lib_check_how(how, &w, &e) && lib_check(text, "a text", &e) &&
               kctx_wrap(lib_kctx(x), x->lib->crypto, &x->lib->rng, w, lib_span(text), out, n, &e);
 
     if (ok && x->lib->starved) { /* sealed behind a confounder of zeros */
@@ -46,7 +46,7 @@ size_t sallyport_wrap_limit(struct sallyport_context *x, int32_t how, size_t roo
     struct sp_err e = {0};
     enum kctx_wrap w;
 
-    return check_how(how, &w, &e) && k->state == KCTX_READY ? kctx_wrap_limit(k, w, room) : 0;
+    return lib_check_how(how, &w, &e) && k->state == KCTX_READY ? kctx_wrap_limit(k, w, room) : 0;
 }
 
 bool sallyport_sign(struct sallyport_context *x, struct sallyport_bytes text, void *mic, size_t *n,

@@ -76,8 +76,8 @@ def short():
 
 
 def link_to(it):
-    link = links / str(it.port)
-    if not link.is_symlink():
+    link = links / f'{it.port}-{it.pid}'        # ports come back
+    with contextlib.suppress(FileExistsError):
         link.symlink_to(it.run)
     return link
 
@@ -432,6 +432,35 @@ def test_who_waits_for_an_answer_is_not_the_one_to_go(one):
     one.wait(lambda: alive(idle) <= 1)
 
 
+def test_p42_contexts_of_one_client(instance):     # noqa: F811
+    """A client that its service names has 16 connections, the newest; other clients of that service lose none."""
+    it = instance()
+    it.configure(f'[courier]\nattest = {os.geteuid()}\n[kdc]\nguess-limits = off\n')
+    it.start('--workers', '1')
+    greedy, other = socket.inet_aton('192.0.2.7'), socket.inet_aton('192.0.2.8')
+
+    def opened(n, address, nonce):
+        talks = [door(it) for _ in range(n)]
+        for i, s in enumerate(talks):
+            s.sendall(carry(i, as_req(nonce=nonce + i), address=address))
+            assert answer_on(s)[0] == CARRIED
+        return talks
+    honest = opened(3, other, 1000)
+    talks = opened(16, greedy, 1)
+    assert alive(talks) == 16
+    talks += opened(20, greedy, 101)
+    it.wait(lambda: alive(talks) <= 16)
+    assert alive(talks[-16:]) == 16 and alive(honest) == 3
+    os.kill(it.workers()[0], signal.SIGSTOP)
+    for i, s in enumerate(talks[-16:]):
+        s.sendall(carry(50 + i, as_req(nonce=500 + i), address=greedy))
+    time.sleep(0.3)
+    assert refused_code(it, as_req(nonce=600), address=greedy) == 86        # every one of them waits
+    os.kill(it.workers()[0], signal.SIGCONT)
+    assert {answer_on(s)[0] for s in talks[-16:]} == {CARRIED}
+    assert alive(honest) == 3 and carried_code(it, as_req(nonce=601), address=other) == 25
+
+
 # ---- silence ----
 
 def test_a_silent_kdc_is_86_within_5_s(one):
@@ -445,6 +474,40 @@ def test_a_silent_kdc_is_86_within_5_s(one):
     os.kill(worker, signal.SIGCONT)
     for i in range(5):      # the late answer is nobody's
         assert carried_code(one, as_req(nonce=i + 2)) == 25
+
+
+def test_t064_a_stuck_worker_holds_up_nobody(instance):     # noqa: F811
+    """A hundred at once, half of them to a worker that is stopped: a second later the other one has them all."""
+    it = instance()
+    it.configure('[log]\nflood = 1000000\n')
+    it.start('--workers', '2')
+    stuck, other = it.workers()
+    users = [None, NOBODY] if os.geteuid() == 0 else [None]
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        talks = []
+        for i in range(100 if len(users) > 1 else 60):
+            with as_uid(users[i % len(users)]):
+                talks.append(door(it))
+        began = time.monotonic()
+        for i, s in enumerate(talks):
+            s.sendall(carry(i, as_req(nonce=i + 1)))
+        for i, s in enumerate(talks):
+            kind, number, fields = answer_on(s)
+            assert (kind, number, error_code(fields[T_MESSAGE])) == (CARRIED, i, 25)
+        assert time.monotonic() - began < 4, 'as long as it takes to give up'
+        began = time.monotonic()
+        for i in range(50):
+            assert carried_code(it, as_req(nonce=1000 + i)) == 25
+        assert time.monotonic() - began < 2, 'who came later waited, too'
+    finally:
+        os.kill(stuck, signal.SIGCONT)
+    for i, s in enumerate(talks):           # late answers are nobody's
+        s.sendall(carry(i, as_req(nonce=2000 + i)))
+        assert answer_on(s)[1] == i
+    os.kill(other, signal.SIGSTOP)          # who was silent has spoken, and is asked again
+    assert carried_code(it, as_req(nonce=3000)) == 25
+    os.kill(other, signal.SIGCONT)
 
 
 @pytest.mark.parametrize('workers', [1, 2])
