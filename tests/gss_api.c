@@ -2,9 +2,13 @@
 /* A program that uses libgssapi as any application does; which mechanism library answers is up to
  * GSS_MECH_CONFIG.
  *
- *   gss_api pair SERVICE@HOST [options]      initiator and acceptor in this process: contexts, messages,
- * states gss_api serve PORT [options]             one context over TCP, then one wrapped message back gss_api
- * connect PORT SERVICE@HOST [options] gss_api mechs                            what a program would find
+ *   gss_api pair SERVICE@HOST [options]         initiator and acceptor in this process: contexts, messages
+ *   gss_api follow SERVICE@HOST [options]       commands on stdin: pair, fork, user NUMBER,
+ *                                               keytab FILE, env NAME=VALUE;
+ *   gss_api follow-held SERVICE@HOST [options]  the same, with a credential that is acquired once
+ *   gss_api serve PORT [options]                one context over TCP, then one wrapped message back
+ *   gss_api connect PORT SERVICE@HOST [options]
+ *   gss_api mechs                               what a program would find
  *
  * Options: mech=OID, user=NAME, password=PW, threads=N, rounds=N, bindings=TEXT, acceptor_bindings=TEXT,
  * calls=every, acceptor=KEYTAB, client_keytab=FILE, store=CCACHE, flags=NUMBER. Output is KEY=VALUE lines;
@@ -19,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static gss_OID_desc iakerb = {6, (void *)"\x2b\x06\x01\x05\x02\x05"};
@@ -123,17 +128,22 @@ static gss_cred_id_t acquire_initiator(void)
     return c;
 }
 
-static gss_cred_id_t acquire_acceptor(void)
+static OM_uint32 acquire_from_keytab(OM_uint32 *minor, gss_cred_id_t *c)
 {
     gss_key_value_element_desc e = {"keytab", opt.acceptor};
     gss_key_value_set_desc store = {1, &e};
     gss_OID_set_desc only = {1, opt.mech};
+
+    return gss_acquire_cred_from(minor, GSS_C_NO_NAME, 0, &only, GSS_C_ACCEPT, &store, c, NULL, NULL);
+}
+
+static gss_cred_id_t acquire_acceptor(void)
+{
     gss_cred_id_t c = GSS_C_NO_CREDENTIAL;
     OM_uint32 minor;
 
     if (opt.acceptor)
-        must(gss_acquire_cred_from(&minor, GSS_C_NO_NAME, 0, &only, GSS_C_ACCEPT, &store, &c, NULL, NULL),
-             minor, "acquire_cred_from (acceptor)");
+        must(acquire_from_keytab(&minor, &c), minor, "acquire_cred_from (acceptor)");
     return c;
 }
 
@@ -582,6 +592,146 @@ static void pairs(char *target)
         (void)pthread_join(t[n], NULL);
 }
 
+/* ---- one process, while its files change: a command a line, an answer a line ---- */
+
+static int try_acquire_acceptor(struct side *a)
+{
+    a->major = acquire_from_keytab(&a->minor, &a->cred);
+    return !GSS_ERROR(a->major);
+}
+
+/* As far as it goes: the side that failed, or NULL. */
+static const struct side *try_to_establish(struct side *i, struct side *a)
+{
+    OM_uint32 minor;
+
+    step_initiator(i, GSS_C_NO_BUFFER);
+    while (!GSS_ERROR(i->major) && i->out.length > 0) {
+        step_acceptor(a, &i->out);
+        (void)gss_release_buffer(&minor, &i->out);
+        if (GSS_ERROR(a->major))
+            return a;
+        if (a->out.length > 0)
+            step_initiator(i, &a->out);
+        (void)gss_release_buffer(&minor, &a->out);
+    }
+    return GSS_ERROR(i->major) ? i : NULL;
+}
+
+/* The number that a context's first message has, drawn by its initiator (RFC 4121 4.2.6.1). */
+static unsigned long first_number(struct side *i)
+{
+    gss_buffer_desc m = {5, (void *)"hello"}, mic;
+    unsigned long n = 0;
+    OM_uint32 minor;
+
+    must(gss_get_mic(&minor, i->ctx, GSS_C_QOP_DEFAULT, &m, &mic), minor, "get_mic");
+    for (int at = 8; at < 16; at++)
+        n = n << 8 | ((unsigned char *)mic.value)[at];
+    (void)gss_release_buffer(&minor, &mic);
+    return n;
+}
+
+static void answer_pair(const char *target, gss_cred_id_t held)
+{
+    struct side i = {.peer = import(target, GSS_C_NT_HOSTBASED_SERVICE), .cred = held}, a = {0};
+    const struct side *failed = &a;
+    OM_uint32 minor;
+
+    if (try_acquire_acceptor(&a))
+        failed = try_to_establish(&i, &a);
+    if (failed) {
+        printf("refused");
+        fflush(stdout);
+        say_status(failed->minor, GSS_C_MECH_CODE, opt.mech);
+    } else {
+        printf("number=%lx ", first_number(&i));
+        say_name("peer", a.peer);
+    }
+    if (failed)
+        printf("\n");
+    fflush(stdout);
+    (void)gss_delete_sec_context(&minor, &i.ctx, GSS_C_NO_BUFFER);
+    (void)gss_delete_sec_context(&minor, &a.ctx, GSS_C_NO_BUFFER);
+    (void)gss_release_cred(&minor, &a.cred);
+    (void)gss_release_name(&minor, &i.peer);
+    (void)gss_release_name(&minor, &a.peer);
+}
+
+static void answer_fork(const char *target, gss_cred_id_t held)
+{
+    pid_t child = fork();
+    int status;
+
+    check(child >= 0, "a child");
+    if (child == 0) {
+        answer_pair(target, held);
+        _exit(0);
+    }
+    check(waitpid(child, &status, 0) == child && status == 0, "the child ends well");
+    answer_pair(target, held);
+}
+
+static void answer_user(const char *number)
+{
+    check(seteuid((uid_t)strtoul(number, NULL, 10)) == 0, "another user");
+    puts("so");
+    fflush(stdout);
+}
+
+static void answer_env(char *setting)
+{
+    char *value = strchr(setting, '=');
+
+    check(value, "NAME=VALUE");
+    *value++ = 0;
+    check(setenv(setting, value, 1) == 0, "the environment");
+    puts("so");
+    fflush(stdout);
+}
+
+static void answer_keytab(const char *path)
+{
+    static char name[4096];
+
+    (void)snprintf(name, sizeof name, "%s", path);
+    opt.acceptor = name;
+    puts("so");
+    fflush(stdout);
+}
+
+static void follow(const char *target, gss_cred_id_t held)
+{
+    char line[4096];
+
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        if (strcmp(line, "pair") == 0)
+            answer_pair(target, held);
+        else if (strcmp(line, "fork") == 0)
+            answer_fork(target, held);
+        else if (strncmp(line, "user ", 5) == 0)
+            answer_user(line + 5);
+        else if (strncmp(line, "env ", 4) == 0)
+            answer_env(line + 4);
+        else if (strncmp(line, "keytab ", 7) == 0)
+            answer_keytab(line + 7);
+        else
+            check(0, "a command");
+    }
+}
+
+static gss_cred_id_t hold(void)
+{
+    gss_OID_set_desc only = {1, opt.mech};
+    gss_cred_id_t c = GSS_C_NO_CREDENTIAL;
+    OM_uint32 minor;
+
+    must(gss_acquire_cred(&minor, GSS_C_NO_NAME, 0, &only, GSS_C_INITIATE, &c, NULL, NULL), minor,
+         "acquire_cred");
+    return c;
+}
+
 /* ---- over TCP ---- */
 
 static void transfer(int fd, void *p, size_t n, int writing)
@@ -799,6 +949,10 @@ int main(int argc, char **argv)
         pairs(word[1]);
     else if (n == 2 && strcmp(word[0], "replay") == 0)
         replay(word[1]);
+    else if (n == 2 && strcmp(word[0], "follow") == 0)
+        follow(word[1], GSS_C_NO_CREDENTIAL);
+    else if (n == 2 && strcmp(word[0], "follow-held") == 0)
+        follow(word[1], hold());
     else if (n == 2 && strcmp(word[0], "serve") == 0)
         serve(word[1]);
     else if (n == 3 && strcmp(word[0], "initiate") == 0)

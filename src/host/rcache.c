@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +19,8 @@
 #define RECORD_N (TAG_N + 4)
 #define FIRST_SLOTS 1023
 #define FILE_MAX INT32_MAX
+#define IDLE_MAX 4
+#define IDLE_PATH_ROOM 512 /* files with longer names are opened every time */
 
 /* ---- SipHash-2-4 (Aumasson, Bernstein 2012) of one tag ---- */
 
@@ -150,66 +154,189 @@ static bool note(int fd, uint8_t seed[SEED_N], const uint8_t tag[TAG_N], uint32_
     return sp_fail(e, SP_EFULL, 0, "replay cache: too large");
 }
 
-/* Nobody else's file, and no link to one. */
-static int open_file(const char *path, struct sp_err *e)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    struct stat st;
+/* ---- descriptors that stay open ----
+ *
+ * One that is in use belongs to its thread alone, as its lock does: the lock is that of the open file, so two
+ * threads with two descriptors exclude each other, and a process and its child must not share one. */
 
-    if (fd < 0) {
-        (void)failed(path, e);
-        return -1;
+struct opened {
+    int fd;
+    dev_t dev;
+    ino_t inode;
+};
+static struct {
+    bool used;
+    char path[IDLE_PATH_ROOM];
+    struct opened file;
+} * idle; /* IDLE_MAX of them, in pages that are empty in a child */
+static pthread_mutex_t lock =
+    PTHREAD_MUTEX_INITIALIZER; /* never waited for: it may be held for good in a child */
+static pthread_once_t prepared = PTHREAD_ONCE_INIT;
+
+static void close_idle(void)
+{
+    if (!idle || pthread_mutex_trylock(&lock) != 0)
+        return;
+    for (size_t i = 0; i < IDLE_MAX; i++) {
+        if (idle[i].used)
+            (void)close(idle[i].file.fd);
+        idle[i].used = false;
     }
-    if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && S_ISREG(st.st_mode))
-        return fd;
-    (void)close(fd);
-    (void)sp_fail(e, SP_EBACKEND, 0, "replay cache: %s is not ours", path);
-    return -1;
+    (void)pthread_mutex_unlock(&lock);
 }
 
-/* The lock belongs to the open file, so threads exclude each other too; closing lets it go. */
-static bool note_in(const char *path, const uint8_t tag[TAG_N], uint32_t now, uint32_t skew, struct sp_err *e)
+static void prepare(void)
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    uint8_t seed[SEED_N];
-    int fd = open_file(path, e), got;
-    bool ok;
+    size_t n = IDLE_MAX * sizeof *idle;
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (fd < 0)
+    if (p == MAP_FAILED)
+        return;
+    if (madvise(p, n, MADV_WIPEONFORK) != 0 || pthread_atfork(close_idle, NULL, NULL) != 0)
+        (void)munmap(p, n);
+    else
+        idle = p;
+}
+
+static bool take_idle(const char *path, struct opened *out)
+{
+    bool found = false;
+
+    (void)pthread_once(&prepared, prepare);
+    if (!idle || pthread_mutex_trylock(&lock) != 0)
         return false;
+    for (size_t i = 0; i < IDLE_MAX && !found; i++) {
+        found = idle[i].used && strcmp(idle[i].path, path) == 0;
+        if (found) {
+            *out = idle[i].file;
+            idle[i].used = false;
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return found;
+}
+
+/* One of another file makes room: the last place is that of who comes last. */
+static void give_idle(const char *path, const struct opened *file)
+{
+    int over = file->fd;
+    size_t at = 0;
+
+    if (idle && strlen(path) < IDLE_PATH_ROOM && pthread_mutex_trylock(&lock) == 0) {
+        while (at < IDLE_MAX - 1 && idle[at].used)
+            at++;
+        over = idle[at].used ? idle[at].file.fd : -1;
+        idle[at].used = true;
+        idle[at].file = *file;
+        memcpy(idle[at].path, path, strlen(path) + 1);
+        (void)pthread_mutex_unlock(&lock);
+    }
+    if (over >= 0)
+        (void)close(over);
+}
+
+/* Nobody else's file, and no link to one. */
+static bool open_file(const char *path, uid_t user, struct opened *out, struct sp_err *e)
+{
+    struct stat st;
+
+    out->fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (out->fd < 0)
+        return failed(path, e);
+    if (fstat(out->fd, &st) == 0 && st.st_uid == user && S_ISREG(st.st_mode)) {
+        out->dev = st.st_dev;
+        out->inode = st.st_ino;
+        return true;
+    }
+    (void)close(out->fd);
+    return sp_fail(e, SP_EBACKEND, 0, "replay cache: %s is not ours", path);
+}
+
+static bool is_it(const struct opened *f, const struct stat *st)
+{
+    return st->st_dev == f->dev && st->st_ino == f->inode;
+}
+
+/* The program may have closed our descriptor and got its number for something else: then it is not ours to
+ * close. The path may lead to another file by now. */
+static bool is_still(const char *path, uid_t user, const struct opened *f)
+{
+    struct stat there, held;
+
+    if (fstat(f->fd, &held) != 0 || !is_it(f, &held))
+        return false;
+    if (lstat(path, &there) == 0 && is_it(f, &there) && there.st_uid == user)
+        return true;
+    (void)close(f->fd);
+    return false;
+}
+
+static bool get_file(const char *path, uid_t user, struct opened *out, struct sp_err *e)
+{
+    return (take_idle(path, out) && is_still(path, user, out)) || open_file(path, user, out, e);
+}
+
+static bool lock_as(int fd, short type, struct sp_err *e)
+{
+    struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
+    int got;
+
     do
         got = fcntl(fd, F_OFD_SETLKW, &whole);
     while (got != 0 && errno == EINTR);
-    ok = (got == 0 || failed("locking", e)) && read_seed(fd, seed, e) && note(fd, seed, tag, now, skew, e);
-    (void)close(fd);
+    return got == 0 || failed("locking", e);
+}
+
+struct replay {
+    uint8_t tag[TAG_N];
+    uint32_t now, skew;
+    uid_t user;
+};
+
+static bool note_in(const char *path, const struct replay *r, struct sp_err *e)
+{
+    struct sp_err unlocking = {0};
+    uint8_t seed[SEED_N];
+    struct opened f;
+    bool ok;
+
+    if (!get_file(path, r->user, &f, e))
+        return false;
+    ok =
+        lock_as(f.fd, F_WRLCK, e) && read_seed(f.fd, seed, e) && note(f.fd, seed, r->tag, r->now, r->skew, e);
+    if (lock_as(f.fd, F_UNLCK, &unlocking))
+        give_idle(path, &f);
+    else
+        (void)close(f.fd);
     return ok;
 }
 
 /* As libkrb5 chooses it: KRB5RCACHEDIR, then TMPDIR, then /var/tmp; named by the effective uid. */
-static bool default_path(char *out, size_t max, struct sp_err *e)
+static bool default_path(uid_t user, char *out, size_t max, struct sp_err *e)
 {
     const char *dir = secure_getenv("KRB5RCACHEDIR");
 
     if (!dir)
         dir = secure_getenv("TMPDIR");
-    return snprintf(out, max, "%s/krb5_%lu.rcache2", dir ? dir : "/var/tmp", (unsigned long)geteuid()) <
+    return snprintf(out, max, "%s/krb5_%lu.rcache2", dir ? dir : "/var/tmp", (unsigned long)user) <
                (int)max ||
            sp_fail(e, SP_EBACKEND, 0, "replay cache: a long path");
 }
 
 bool host_note_replay(const char *name, struct sp_span tag, int64_t now_s, int32_t skew_s, struct sp_err *e)
 {
+    struct replay r = {.now = (uint32_t)now_s, .skew = (uint32_t)skew_s};
     char path[PATH_MAX];
-    uint8_t fixed[TAG_N] = {0};
 
-    memcpy(fixed, tag.p, tag.n < TAG_N ? tag.n : TAG_N);
+    memcpy(r.tag, tag.p, tag.n < TAG_N ? tag.n : TAG_N);
     if (!name)
         name = secure_getenv("KRB5RCACHENAME");
     if (name && strncmp(name, "none:", 5) == 0)
         return true;
+    r.user = geteuid();
     if (name && strncmp(name, "file2:", 6) == 0)
-        return note_in(name + 6, fixed, (uint32_t)now_s, (uint32_t)skew_s, e);
+        return note_in(name + 6, &r, e);
     if (name && strcmp(name, "dfl:") != 0 && strcmp(name, "dfl") != 0)
         return sp_fail(e, SP_EBACKEND, 0, "replay cache: unknown type in %s", name);
-    return default_path(path, sizeof path, e) && note_in(path, fixed, (uint32_t)now_s, (uint32_t)skew_s, e);
+    return default_path(r.user, path, sizeof path, e) && note_in(path, &r, e);
 }

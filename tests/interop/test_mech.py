@@ -162,6 +162,277 @@ def test_one_replay_cache(user):
     assert text.count('this authenticator was seen before') == 2 and text.count('Request is a replay') == 2
 
 
+# ---- what is kept between contexts (docs/decisions/0010) ----
+
+SETTLED = 0.1                   # s, after which a change of a file is old enough for what was read to be kept
+NOBODY = 65534
+
+
+class Follower:
+    """One process that makes contexts while its files change; what it has read, it has by its second pair."""
+
+    def __init__(self, user, how='follow', ahead=(), **env):
+        self.p = subprocess.Popen([*ahead, PROGRAM, how, TARGET, f'acceptor={user.realm.http_keytab}'], env=dict(user.env, **env),
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def tell(self, command, answers=1):
+        self.p.stdin.write(command + '\n')
+        self.p.stdin.flush()
+        return [self.p.stdout.readline().rstrip() for _ in range(answers)]
+
+    def peer(self):
+        """Who the acceptor sees; None: it came to no context."""
+        [line] = self.tell('pair')
+        assert line.startswith(('number=', 'refused')), line
+        return line.partition('peer=')[2] or None
+
+    def warm(self):
+        time.sleep(SETTLED)
+        assert self.peer() == self.peer() != None                # noqa: E711
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.p.stdin.close()
+        self.p.wait(20)
+        self.p.stdout.close()
+        self.p.stderr.close()
+
+
+def with_ticket(local, home, name='cc'):
+    """A user with a TGT and a ticket for the service."""
+    it = User(local, home)
+    it.cache = home / name
+    it.env['KRB5CCNAME'] = f'FILE:{it.cache}'
+    it.kinit()
+    it.pair().ok()
+    return it
+
+
+def put_in_place(path, data):
+    """Other bytes in the same file, of the same size and with the time of before."""
+    before = path.stat()
+    assert before.st_size == len(data)
+    with path.open('r+b') as f:
+        f.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize('how', ['follow', 'follow-held'])
+def test_cache_replaced(local, home, how):
+    first, second = with_ticket(local, home, 'first'), with_ticket(local, home, 'second')
+    asked = home / 'asked'
+    name = {u: f'{u.name}@{REALM}' for u in (first, second)}
+    shutil.copy(first.cache, asked)
+    with Follower(first, how, KRB5CCNAME=f'FILE:{asked}') as f:
+        for by in (os.rename, shutil.move, shutil.copyfile):                   # a new file, twice; then the same one
+            for u in (second, first):
+                f.warm()
+                shutil.copy(u.cache, home / 'next')
+                by(home / 'next', asked)
+                assert f.peer() == name[u]
+        asked.unlink()
+        assert f.peer() is None
+        shutil.copy(second.cache, asked)
+        assert f.peer() == name[second]
+
+
+def test_cache_changed_in_place(local, home):
+    """Neither size, inode nor time of writing tell: a ticket that became useless."""
+    user = with_ticket(local, home)
+    good = user.cache.read_bytes()
+    with Follower(user) as f:
+        f.warm()
+        put_in_place(user.cache, good.replace(REALM.encode(), REALM.encode()[::-1]))
+        assert f.peer() is None
+        put_in_place(user.cache, good)
+        assert f.peer() == f'{user.name}@{REALM}'
+        for _ in range(20):                                                    # faster than the clock of files
+            put_in_place(user.cache, good.replace(REALM.encode(), REALM.encode()[::-1]))
+            assert f.peer() is None
+            put_in_place(user.cache, good)
+            assert f.peer() == f'{user.name}@{REALM}'
+
+
+def records_of(keytab):
+    at = 2
+    while at < len(keytab):
+        n = int.from_bytes(keytab[at:at + 4], 'big', signed=True)
+        yield at + 4, abs(n)
+        at += 4 + abs(n)
+
+
+def test_keytab_rotated(local, home):
+    user = with_ticket(local, home)
+    keytab = home / 'http.keytab'
+    shutil.copy(local.http_keytab, keytab)
+    good = keytab.read_bytes()
+    other = bytearray(good)
+    for at, n in records_of(good):
+        other[at + n - 8] ^= 1                                                 # of the key; behind it stands the kvno
+    local = type('', (), {'http_keytab': keytab})
+    user.realm = local
+    with Follower(user) as f:
+        for data in (bytes(other), good[:2]):
+            f.warm()
+            (home / 'next').write_bytes(data)
+            os.rename(home / 'next', keytab)
+            assert f.peer() is None
+            keytab.write_bytes(good)
+            assert f.peer() == f'{user.name}@{REALM}'
+        f.warm()
+        put_in_place(keytab, bytes(other))
+        assert f.peer() is None
+        put_in_place(keytab, good)
+        assert f.peer() == f'{user.name}@{REALM}'
+
+
+def test_configuration_edited(local, home):
+    """[domain_realm] decides which ticket of the cache is meant."""
+    user = with_ticket(local, home)
+    here = user.conf.read_text()
+    elsewhere = here + f'[domain_realm]\n {HOST} = ELSEWHERE.TEST\n'
+    (home / 'other.conf').write_text(elsewhere)
+    name = f'{user.name}@{REALM}'
+    with Follower(user) as f:
+        time.sleep(1.1)                                                        # libkrb5 looks once a second
+        f.warm()
+        user.conf.write_text(elsewhere)
+        assert f.peer() is None
+        time.sleep(1.1)
+        assert f.peer() is None
+        user.conf.write_text(here)
+        assert f.peer() == name
+        time.sleep(1.1)
+        f.warm()
+        f.tell(f'env KRB5_CONFIG={home}/other.conf')
+        assert f.peer() is None and f.peer() is None
+        f.tell(f'env KRB5_CONFIG={user.conf}')
+        assert f.peer() == name
+
+
+def test_environment_changes(local, home):
+    first, second = with_ticket(local, home, 'first'), with_ticket(local, home, 'second')
+    with Follower(first) as f:
+        f.warm()
+        f.tell(f'env KRB5CCNAME=FILE:{second.cache}')
+        assert f.peer() == f'{second.name}@{REALM}'
+        f.tell(f'env KRB5CCNAME=FILE:{home}/none')
+        assert f.peer() is None
+        f.tell(f'env KRB5CCNAME=FILE:{first.cache}')
+        assert f.peer() == f'{first.name}@{REALM}'
+
+
+@pytest.mark.parametrize('how', ['follow', 'follow-held'])
+def test_user_changes(local, home, how):
+    """Who may not read the cache or the keytab has nothing of what was kept for another user."""
+    user = with_ticket(local, home)
+    user.realm = type('', (), {'http_keytab': home / 'keytab'})
+    shutil.copy(local.http_keytab, home / 'keytab')
+    for dir in (home, home.parent):
+        dir.chmod(0o755)
+    name = f'{user.name}@{REALM}'
+    with Follower(user, how, KRB5RCACHENAME='none:') as f:
+        for secret in (user.cache, home / 'keytab'):
+            user.cache.chmod(0o644)
+            (home / 'keytab').chmod(0o644)
+            f.warm()
+            f.tell(f'user {NOBODY}')
+            f.warm()                                                           # nothing else is in his way
+            f.tell('user 0')
+            secret.chmod(0o600)
+            f.warm()
+            f.tell(f'user {NOBODY}')
+            assert f.peer() is None
+            f.tell('user 0')
+            assert f.peer() == name
+
+
+def test_fork(local, home):
+    """Parent and child go on with what was kept, and draw different numbers."""
+    user = with_ticket(local, home)
+    numbers = set()
+    with Follower(user) as f:
+        f.warm()
+        for _ in range(5):
+            lines = f.tell('fork', answers=2)
+            assert all(line.endswith(f'peer={user.name}@{REALM}') for line in lines)
+            numbers.update(line.split()[0] for line in lines)
+    assert len(numbers) == 10
+
+
+def test_threads_with_what_is_kept(local, home):
+    user = with_ticket(local, home)
+    replaced, other = user.cache.read_bytes(), home / 'next'
+    p = subprocess.Popen([PROGRAM, 'pair', TARGET, f'acceptor={local.http_keytab}', 'threads=8', 'rounds=40'], env=user.env,
+                         stdout=subprocess.PIPE, text=True)
+    for _ in range(20):
+        other.write_bytes(replaced)
+        os.rename(other, user.cache)
+        time.sleep(0.01)
+    out = p.communicate(timeout=60)[0]
+    assert p.returncode == 0 and out.count(f'peer={user.name}@{REALM}\n') == 320
+
+
+def test_files_are_read_once(local, home):
+    """Two runs of different length open the files that can be kept equally often."""
+    user = with_ticket(local, home)
+    time.sleep(1.1)
+
+    def opened(pairs):
+        trace = home / f'trace-{pairs}'
+        script = 'pair\n' * pairs
+        run(['strace', '-f', '-e', 'trace=open,openat', '-o', str(trace), str(PROGRAM), 'follow', TARGET,
+             f'acceptor={local.http_keytab}'], env=user.env, stdin=script).ok()
+        return trace.read_text()
+
+    few, many = opened(5), opened(15)
+    assert few.count(str(user.cache)) == many.count(str(user.cache)) > 0
+    assert few.count(str(user.conf)) == many.count(str(user.conf)) > 0
+
+
+def test_more_files_than_are_kept(local, home):
+    first, second = with_ticket(local, home, 'first'), with_ticket(local, home, 'second')
+    for n in range(40):
+        shutil.copy(local.http_keytab, home / f'keytab-{n}')
+    for n in range(20):
+        shutil.copy((first, second)[n % 2].cache, home / f'cache-{n}')
+    time.sleep(SETTLED)
+    with Follower(first) as f:
+        for n in [*range(40), *range(40)]:
+            f.tell(f'env KRB5CCNAME=FILE:{home}/cache-{n % 20}')
+            f.tell(f'keytab FILE:{home}/keytab-{n}')
+            assert f.peer() == f'{(first, second)[n % 2].name}@{REALM}'
+
+
+def test_young_files_are_read_again(local, home):
+    """Another change within a tick of the kernel's clock would not show."""
+    user = with_ticket(local, home)
+    trace, good, young = home / 'trace', user.cache.read_bytes(), 0
+    with Follower(user, ahead=('strace', '-e', 'trace=openat', '-o', trace)) as f:
+
+        def opened():
+            before = trace.read_text().count(str(user.cache))
+            assert f.peer() == f'{user.name}@{REALM}'
+            return trace.read_text().count(str(user.cache)) - before
+
+        for _ in range(20):
+            time.sleep(SETTLED)
+            f.warm()
+            assert opened() == 0
+            changed = time.monotonic()
+            put_in_place(user.cache, good)
+            assert opened() > 0
+            again = opened()
+            if time.monotonic() - changed < 0.04:
+                young += 1
+                assert again > 0
+    assert young > 0
+
+
 def test_timestamp_needs_a_pin(user, local, place):
     """A KDC without SPAKE: nothing to guess on goes through a server unless its host is allowed (decision 24)."""
     plain = harness.SallyportRealm.__new__(harness.SallyportRealm)

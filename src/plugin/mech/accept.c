@@ -5,33 +5,53 @@
 
 #define SKEW_S 300
 
-static bool fill(struct mech_ctx *x, gss_cred_id_t cred, gss_channel_bindings_t bindings, struct sp_err *e)
+struct beginning {
+    gss_cred_id_t cred;
+    gss_channel_bindings_t bindings;
+    struct sp_span token;
+};
+
+/* What the daemon knows is of use to messages for a KDC alone: a context that begins with an AP-REQ carries
+ * none. */
+static bool set_realms(struct mech_ctx *x, struct sp_span first, struct sec_acceptor *how, struct sp_err *e)
+{
+    struct host_realm local;
+    struct sp_err ignored = {0};
+    struct token t;
+
+    if (token_get(first, &t, &ignored) && t.mech == TOKEN_IAKERB && t.id == TOKEN_AP_REQ)
+        return true;
+    if (!mech_find_local(&x->courier, &x->mem, &local, e))
+        return false;
+    how->realm = (struct krb_realm){local.name, local.aliases};
+    how->realms = local.others;
+    how->old_mit = local.old_mit ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
+    how->finished = local.finished_required ? SEC_FINISHED_REQUIRED : SEC_FINISHED_OPTIONAL;
+    return true;
+}
+
+static bool fill(struct mech_ctx *x, const struct beginning *b, struct sp_err *e)
 {
     struct sec_acceptor how = {.skew_s = SKEW_S};
-    struct host_realm local;
 
-    x->cred = mech_share_cred((struct mech_cred *)cred);
+    x->cred = mech_share_cred((struct mech_cred *)b->cred);
     if (!x->cred && !mech_acquire(&x->cred, NULL, GSS_C_ACCEPT, GSS_C_NO_CRED_STORE, e))
         return false;
     if (!x->cred->keytab)
         return sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "a credential for initiating alone");
-    if (!mech_bind(x, bindings, &how.bindings, e) || !mech_find_local(&x->courier, &x->mem, &local, e))
+    if (!mech_bind(x, b->bindings, &how.bindings, &how.channel, e) || !set_realms(x, b->token, &how, e))
         return false;
     mech_open_ports(&x->ports, x->cred);
     how.keys = &x->ports.keys;
     how.replays = &x->ports.replays;
-    how.realm = (struct krb_realm){local.name, local.aliases};
-    how.realms = local.others;
-    how.old_mit = local.old_mit ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
-    how.finished = local.finished_required ? SEC_FINISHED_REQUIRED : SEC_FINISHED_OPTIONAL;
     return sec_new_acceptor(&x->sec, x->crypto, &how, &x->sec_mem, e);
 }
 
-static struct mech_ctx *begin(gss_cred_id_t cred, gss_channel_bindings_t bindings, struct sp_err *e)
+static struct mech_ctx *begin(const struct beginning *b, struct sp_err *e)
 {
     struct mech_ctx *x = mech_new_ctx(SEC_ACCEPTOR, e);
 
-    if (x && fill(x, cred, bindings, e))
+    if (x && fill(x, b, e))
         return x;
     mech_free_ctx(x);
     return NULL;
@@ -46,7 +66,7 @@ static bool step(struct mech_ctx *x, struct sp_span token, gss_buffer_t out, str
 
     for (;;) {
         a = (struct sec_action){0};
-        ok = sec_step(x->sec, host_env(), &ev, &a, e);
+        ok = sec_step(x->sec, mech_env(), &ev, &a, e);
         if (!ok || a.what != SEC_CARRY)
             break;
         mech_carry(x, &a, &ev);
@@ -76,6 +96,7 @@ OM_uint32 mech_accept_sec_context(OM_uint32 *minor, gss_ctx_id_t *ctx, gss_cred_
                                   gss_buffer_t out, OM_uint32 *got_flags, OM_uint32 *got_life,
                                   gss_cred_id_t *delegated)
 {
+    struct beginning b = {cred, bindings, mech_span(in)};
     struct mech_ctx *x = (struct mech_ctx *)*ctx;
     struct sp_err e = {0};
 
@@ -88,7 +109,7 @@ OM_uint32 mech_accept_sec_context(OM_uint32 *minor, gss_ctx_id_t *ctx, gss_cred_
     if (x && x->role != SEC_ACCEPTOR)
         (void)sp_fail(&e, SP_EREFUSED, KCTX_NO_CONTEXT, "not a context that is being accepted");
     else if (!x)
-        x = begin(cred, bindings, &e);
+        x = begin(&b, &e);
     if (sp_ok(&e) && step(x, mech_span(in), out, &e) && x->k)
         (void)(give_delegated(x, delegated, &e) && mech_give_principal(x->k->client, source, &e));
     if (!sp_ok(&e)) {

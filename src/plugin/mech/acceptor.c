@@ -15,55 +15,16 @@ static bool is_wanted(const struct mech_name *want, const struct krb_name *servi
     return w->count == s->count || want->host_based;
 }
 
-static int32_t code_of(krb5_error_code bad)
-{
-    switch (bad) {
-    case KRB5_KT_KVNONOTFOUND:
-        return KRB_AP_ERR_BADKEYVER;
-    case KRB5_KT_NOTFOUND:
-        return KRB_AP_ERR_NOT_US;
-    default:
-        return KRB_AP_ERR_NOKEY;
-    }
-}
-
-static bool read_key(struct lib *l, const char *keytab, krb5_principal p, krb5_kvno kvno, int32_t etype,
-                     struct sp_key *out, struct sp_err *e)
-{
-    krb5_keytab kt = NULL;
-    krb5_keytab_entry entry;
-    krb5_error_code bad = krb5_kt_resolve(l->k, keytab, &kt);
-
-    if (!bad)
-        bad = krb5_kt_get_entry(l->k, kt, p, kvno, etype, &entry);
-    if (kt)
-        (void)krb5_kt_close(l->k, kt);
-    if (bad)
-        return sp_fail(e, SP_ENOTFOUND, code_of(bad),
-                       "the keytab has no key for this ticket (type %d, kvno %u)", etype, kvno);
-    if (entry.key.length <= sizeof out->b) {
-        *out = (struct sp_key){.n = (uint8_t)entry.key.length, .etype = entry.key.enctype, .keep = true};
-        memcpy(out->b, entry.key.contents, entry.key.length);
-    }
-    (void)krb5_free_keytab_entry_contents(l->k, &entry);
-    return out->n > 0 || sp_fail(e, SP_ENOTFOUND, KRB_AP_ERR_NOKEY, "a key that is too long");
-}
-
 static bool find_key(struct kctx_keys *keys, const struct krb_name *service, struct sp_span realm,
                      int32_t etype, uint32_t kvno, struct sp_key *out, struct sp_err *e)
 {
     struct mech_ports *p = (struct mech_ports *)(void *)keys; /* its first member */
-    krb5_principal who = NULL;
-    bool ok;
+    struct mech_key_wish wish = {service, realm, etype, kvno};
 
     if (p->cred->name && !is_wanted(p->cred->name, service, realm))
         return sp_fail(e, SP_ENOTFOUND, KRB_AP_ERR_NOT_US,
                        "a ticket for another service than this credential's");
-    if (!lib_open(&p->lib, e) || !lib_principal(&p->lib, service, realm, &who, e))
-        return false;
-    ok = read_key(&p->lib, p->cred->keytab, who, kvno, etype, out, e);
-    krb5_free_principal(p->lib.k, who);
-    return ok;
+    return mech_get_key(&p->lib, p->cred->keytab, &wish, out, e);
 }
 
 static bool note_replay(struct kctx_replays *r, struct sp_span tag, int64_t now_s, int32_t skew_s,

@@ -3,11 +3,9 @@
 #include "plugin/mech/engine.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #define OWN_N (512 * 1024)
-#define CARRY_N (320 * 1024)
-#define BLOCK_N (OWN_N + SEC_ARENA_MIN + CARRY_N)
+#define CARRY_N (MECH_BLOCK_N - OWN_N - SEC_ARENA_MIN)
 #define AF_INET6_OF_KERBEROS 24 /* RFC 4120 7.5.3; RFC 2744 has no number for it */
 
 struct mech_ctx *mech_new_ctx(enum sec_role role, struct sp_err *e)
@@ -22,37 +20,53 @@ struct mech_ctx *mech_new_ctx(enum sec_role role, struct sp_err *e)
     x->role = role;
     host_courier_init(&x->courier);
     x->crypto = mech_take_crypto(e);
-    block = mmap(NULL, BLOCK_N, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!x->crypto || block == MAP_FAILED) {
-        (void)sp_fail(e, SP_ENOMEM, 0, "out of memory");
-        x->block = block == MAP_FAILED ? NULL : block;
+    x->block = block = x->crypto ? mech_take_block(e) : NULL;
+    if (!block) {
         mech_free_ctx(x);
         return NULL;
     }
-    (void)madvise(block, BLOCK_N, MADV_DONTDUMP); /* it will hold keys */
-    x->block = block;
     sp_arena_init(&x->mem, block, OWN_N);
     sp_arena_init(&x->sec_mem, block + OWN_N, SEC_ARENA_MIN);
     sp_arena_init(&x->carry_mem, block + OWN_N + SEC_ARENA_MIN, CARRY_N);
     return x;
 }
 
+/* About how much memory was written to; what a step needs is some times its token. */
+static size_t estimate_touched(const struct mech_ctx *x)
+{
+    struct sec_facts facts = {0};
+
+    if (x->sec)
+        sec_tell(x->sec, &facts);
+    return x->mem.peak + x->sec_mem.peak + x->carry_mem.peak + 16 * facts.bytes;
+}
+
+/* `sec` has been wiped, and with it what it parted from its arena. */
+static void free_block(struct mech_ctx *x, size_t touched)
+{
+    if (!x->block)
+        return;
+    sp_arena_reset(&x->mem);
+    sp_arena_reset(&x->sec_mem);
+    sp_arena_reset(&x->carry_mem);
+    mech_give_block(x->block, touched);
+}
+
 void mech_free_ctx(struct mech_ctx *x)
 {
+    size_t touched;
+
     if (!x)
         return;
+    touched = estimate_touched(x);
     sec_wipe(x->sec);
     host_courier_close(&x->courier);
     mech_close_ports(&x->ports);
     mech_give_crypto(x->crypto);
+    mech_drop_tickets(x->tickets);
     mech_drop_cred(x->cred);
     free(x->target);
-    if (x->block) {
-        sp_arena_reset(&x->mem);
-        sp_arena_reset(&x->sec_mem);
-        sp_arena_reset(&x->carry_mem);
-        (void)munmap(x->block, BLOCK_N);
-    }
+    free_block(x, touched);
     free(x);
 }
 
@@ -78,7 +92,8 @@ static void note_address(struct host_courier *h, gss_channel_bindings_t b)
     }
 }
 
-bool mech_bind(struct mech_ctx *x, gss_channel_bindings_t b, const uint8_t **out, struct sp_err *e)
+bool mech_bind(struct mech_ctx *x, gss_channel_bindings_t b, const uint8_t **out, struct sp_span *channel,
+               struct sp_err *e)
 {
     struct kctx_bindings k;
 
@@ -89,7 +104,8 @@ bool mech_bind(struct mech_ctx *x, gss_channel_bindings_t b, const uint8_t **out
                                mech_span(&b->acceptor_address), mech_span(&b->application_data)};
     note_address(&x->courier, b);
     *out = x->bindings;
-    return kctx_hash_bindings(x->crypto, &k, &x->mem, x->bindings, e);
+    return kctx_hash_bindings(x->crypto, &k, &x->mem, x->bindings, e) &&
+           (!channel || kctx_put_bindings(&k, &x->mem, channel, e));
 }
 
 OM_uint32 mech_life(const struct mech_ctx *x)
@@ -105,7 +121,7 @@ uint32_t mech_flags(const struct mech_ctx *x)
 {
     if (x->k)
         return (x->k->flags | GSS_C_PROT_READY_FLAG) & ~(uint32_t)GSS_C_TRANS_FLAG; /* see entries.h */
-    return x->flags & ~(uint32_t)(GSS_C_PROT_READY_FLAG | GSS_C_DELEG_FLAG);
+    return x->flags & ~(uint32_t)(GSS_C_PROT_READY_FLAG | GSS_C_DELEG_FLAG | GSS_C_DELEG_POLICY_FLAG);
 }
 
 bool mech_give_principal(const char *text, gss_name_t *out, struct sp_err *e)

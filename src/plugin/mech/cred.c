@@ -5,8 +5,6 @@
 
 #include <stdlib.h>
 
-#define ARENA_N (KRB_CCACHE_MAX + LIB_TICKETS_MAX * sizeof(struct krb_credential))
-
 struct mech_cred *mech_share_cred(struct mech_cred *c)
 {
     if (c)
@@ -93,48 +91,47 @@ static int64_t last_end(const struct krb_ccache *cc, int64_t now_s)
 
 static bool look_into_ccache(struct lib *l, struct mech_cred *c, struct sp_err *e)
 {
-    struct sp_arena mem;
-    struct krb_ccache cc;
-    void *room = malloc(ARENA_N);
+    struct mech_tickets *t = NULL;
 
-    if (!room)
-        return sp_fail(e, SP_ENOMEM, 0, "out of memory");
-    sp_arena_init(&mem, room, ARENA_N);
-    if (lib_read_ccache(l, c->ccache, &mem, &cc, e)) {
-        c->endtime_s = last_end(&cc, host_env().wall_us / 1000000);
-        if (c->endtime_s == 0)
-            (void)sp_fail(e, SP_EREFUSED, KCTX_NO_CRED,
-                          "the credential cache holds no ticket that is still good");
-        else if (!c->name)
-            c->name = mech_make_name(&cc.principal, cc.realm, e);
-    }
-    sp_arena_reset(&mem);
-    free(room);
+    if (!mech_get_tickets(l, c->ccache, &t, e))
+        return false;
+    const struct krb_ccache *cc = mech_cache_of(t);
+    c->endtime_s = last_end(cc, host_env().wall_us / 1000000);
+    if (c->endtime_s == 0)
+        (void)sp_fail(e, SP_EREFUSED, KCTX_NO_CRED,
+                      "the credential cache holds no ticket that is still good");
+    else if (!c->name)
+        c->name = mech_make_name(&cc->principal, cc->realm, e);
+    mech_drop_tickets(t);
+    return sp_ok(e);
+}
+
+static bool match_ccache(struct lib *l, const struct mech_name *name, struct mech_cred *c, struct sp_err *e)
+{
+    krb5_ccache cc = NULL;
+    krb5_principal p = NULL;
+    char *full = NULL;
+
+    if (!lib_open(l, e) || !lib_principal(l, &name->name, name->realm, &p, e))
+        return false;
+    if (krb5_cc_cache_match(l->k, p, &cc) == 0 && krb5_cc_get_full_name(l->k, cc, &full) == 0)
+        (void)keep(&c->ccache, full, e);
+    else
+        (void)sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "no credential cache for this name");
+    krb5_free_string(l->k, full);
+    krb5_free_principal(l->k, p);
+    if (cc)
+        (void)krb5_cc_close(l->k, cc);
     return sp_ok(e);
 }
 
 /* The cache that holds this client's tickets; without a name the default one. */
 static bool choose_ccache(struct lib *l, const struct mech_name *name, struct mech_cred *c, struct sp_err *e)
 {
-    krb5_ccache cc = NULL;
-    krb5_principal p = NULL;
-    krb5_error_code bad;
-    char *full = NULL;
-
-    if (name && !lib_principal(l, &name->name, name->realm, &p, e))
-        return false;
-    bad = p ? krb5_cc_cache_match(l->k, p, &cc) : krb5_cc_default(l->k, &cc);
-    if (!bad)
-        bad = krb5_cc_get_full_name(l->k, cc, &full);
-    if (bad)
-        (void)sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "no credential cache for this name");
-    else
-        (void)keep(&c->ccache, full, e);
-    krb5_free_string(l->k, full);
-    krb5_free_principal(l->k, p);
-    if (cc)
-        (void)krb5_cc_close(l->k, cc);
-    return sp_ok(e);
+    if (name)
+        return match_ccache(l, name, c, e);
+    c->ccache = mech_default_ccache(l);
+    return c->ccache || sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "no credential cache");
 }
 
 static bool same_client(const struct mech_name *want, const struct mech_name *have, struct sp_err *e)
@@ -167,6 +164,8 @@ static bool from_client_keytab(struct lib *l, const struct mech_name *name, cons
     bool ok;
 
     sp_arena_init(&mem, room, sizeof room);
+    if (!lib_open(l, e))
+        return false;
     if (!keytab && krb5_kt_client_default(l->k, &kt) == 0) {
         if (krb5_kt_get_name(l->k, kt, path, sizeof path) == 0)
             keytab = path;
@@ -204,19 +203,14 @@ static bool acquire_acceptor(struct lib *l, gss_const_key_value_set_t store, str
                              struct sp_err *e)
 {
     const char *keytab = from_store(store, "keytab");
-    char name[1024];
-    krb5_keytab kt = NULL;
-    krb5_error_code bad = keytab ? krb5_kt_resolve(l->k, keytab, &kt) : krb5_kt_default(l->k, &kt);
 
-    if (!bad)
-        bad = krb5_kt_have_content(l->k, kt);
-    if (!bad)
-        bad = krb5_kt_get_name(l->k, kt, name, sizeof name);
-    if (kt)
-        (void)krb5_kt_close(l->k, kt);
-    if (bad)
+    if (keytab)
+        (void)keep(&c->keytab, keytab, e);
+    else
+        c->keytab = mech_default_keytab(l);
+    if (sp_ok(e) && !c->keytab)
         return sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "no keytab to accept with");
-    return keep(&c->keytab, name, e) && keep(&c->rcache, from_store(store, "rcache"), e);
+    return sp_ok(e) && mech_has_keys(l, c->keytab, e) && keep(&c->rcache, from_store(store, "rcache"), e);
 }
 
 bool mech_acquire(struct mech_cred **out, const struct mech_name *name, gss_cred_usage_t usage,
@@ -225,7 +219,7 @@ bool mech_acquire(struct mech_cred **out, const struct mech_name *name, gss_cred
     struct mech_cred *c = new_cred(usage, e);
     struct lib l = {0};
 
-    if (c && lib_open(&l, e)) {
+    if (c) {
         if (usage != GSS_C_ACCEPT)
             (void)acquire_initiator(&l, name, store, c, e);
         if (usage != GSS_C_INITIATE && sp_ok(e) && acquire_acceptor(&l, store, c, e) && name && !c->name)
@@ -363,7 +357,7 @@ static bool set_usage(struct mech_cred *c, gss_cred_usage_t usage, struct sp_err
         return true;
     if (usage == GSS_C_ACCEPT)
         return sp_fail(e, SP_EREFUSED, KCTX_NO_CRED, "nobody is accepted with a password");
-    ok = lib_open(&l, e) && acquire_acceptor(&l, GSS_C_NO_CRED_STORE, c, e);
+    ok = acquire_acceptor(&l, GSS_C_NO_CRED_STORE, c, e);
     lib_close(&l);
     return ok;
 }

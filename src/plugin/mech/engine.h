@@ -37,9 +37,15 @@ bool mech_among(gss_OID_set mechs);
 SP_MUST bool mech_give_set(gss_OID_set *out, const gss_const_OID *v, size_t count, struct sp_err *e);
 
 /* ---- the world ---- */
+/* host_env, with random bytes drawn by the page. */
+struct sp_env mech_env(void);
 /* Crypto backends are kept for the next context: making one costs more than an AP exchange. */
 struct crypto *mech_take_crypto(struct sp_err *e);
 void mech_give_crypto(struct crypto *c);
+/* So is the memory of contexts. touched: how many bytes of it were used; they have been wiped. */
+#define MECH_BLOCK_N (512 * 1024 + SEC_ARENA_MIN + 320 * 1024)
+void *mech_take_block(struct sp_err *e);
+void mech_give_block(void *block, size_t touched);
 
 /* ---- names ---- */
 #define MECH_NAME_MAX 4096 /* bytes of a name that is imported */
@@ -70,6 +76,9 @@ SP_MUST bool lib_read_ccache(struct lib *l, const char *ccache, struct sp_arena 
                              struct sp_err *e);
 SP_MUST bool lib_store_ticket(struct lib *l, const char *ccache, const struct krb_credential *c,
                               struct sp_err *e);
+/* The default cache and keytab: full names, to be freed. NULL: none. */
+char *lib_default_ccache(struct lib *l);
+char *lib_default_keytab(struct lib *l);
 /* Keys of a principal in a keytab, newest kvno alone. */
 SP_MUST bool lib_read_keys(struct lib *l, const char *keytab, const struct krb_name *name,
                            struct sp_span realm, struct sp_arena *mem, struct sp_key **keys, uint32_t *count,
@@ -77,9 +86,34 @@ SP_MUST bool lib_read_keys(struct lib *l, const char *keytab, const struct krb_n
 /* The first principal of a keytab, in mem. */
 SP_MUST bool lib_first_principal(struct lib *l, const char *keytab, struct sp_arena *mem,
                                  struct krb_name *name, struct sp_span *realm, struct sp_err *e);
-/* The realm that [domain_realm] gives a host; empty when it says nothing. */
-struct sp_span lib_host_realm(struct lib *l, struct sp_span host, struct sp_arena *mem);
+/* The realm that [domain_realm] gives a host, empty when it says nothing; to be freed. NULL: memory ran out.
+ */
+char *lib_host_realm(struct lib *l, const char *host);
 struct sp_span lib_default_realm(struct lib *l, struct sp_arena *mem);
+
+/* ---- what is read from files, and kept while they are the same (tickets.c, keys.c, facts.c) ---- */
+struct mech_tickets;
+SP_MUST bool mech_get_tickets(struct lib *l, const char *ccache, struct mech_tickets **out, struct sp_err *e);
+const struct krb_ccache *mech_cache_of(const struct mech_tickets *t); /* lives as long as t */
+void mech_drop_tickets(struct mech_tickets *t);
+
+struct mech_key_wish {
+    const struct krb_name *service;
+    struct sp_span realm;
+    int32_t etype;
+    uint32_t kvno;
+};
+/* An acceptor's key; proto says what is lacking. */
+SP_MUST bool mech_get_key(struct lib *l, const char *keytab, const struct mech_key_wish *w,
+                          struct sp_key *out, struct sp_err *e);
+/* KCTX_NO_CRED for a keytab without any. */
+SP_MUST bool mech_has_keys(struct lib *l, const char *keytab, struct sp_err *e);
+
+/* The realm that [domain_realm] gives a host, in mem; empty when it says nothing. */
+struct sp_span mech_host_realm(struct lib *l, struct sp_span host, struct sp_arena *mem);
+/* Full names, to be freed; NULL: none. */
+char *mech_default_ccache(struct lib *l);
+char *mech_default_keytab(struct lib *l);
 
 /* ---- credentials; immutable once acquired, counted, so that a context may keep the one it began with ----
  */
@@ -125,6 +159,7 @@ struct mech_ctx {
     struct sec *sec;
     struct kctx *k; /* NULL until established */
     struct mech_cred *cred;
+    struct mech_tickets *tickets; /* of an initiator's cache; `sec` borrows them */
     struct mech_name *target;
     uint32_t flags; /* wanted */
     struct mech_ports ports;
@@ -136,7 +171,9 @@ struct kctx *mech_established(gss_ctx_id_t handle, struct sp_err *e);
 struct mech_ctx *mech_new_ctx(enum sec_role role, struct sp_err *e);
 void mech_free_ctx(struct mech_ctx *x);
 /* out: 16 bytes in the context, or NULL when there are none to bind. */
-SP_MUST bool mech_bind(struct mech_ctx *x, gss_channel_bindings_t b, const uint8_t **out, struct sp_err *e);
+/* channel NULL: only the hash is wanted. */
+SP_MUST bool mech_bind(struct mech_ctx *x, gss_channel_bindings_t b, const uint8_t **out,
+                       struct sp_span *channel, struct sp_err *e);
 OM_uint32 mech_life(const struct mech_ctx *x);
 uint32_t mech_flags(const struct mech_ctx *x);
 SP_MUST bool mech_give_principal(const char *text, gss_name_t *out, struct sp_err *e);

@@ -4,7 +4,7 @@
  * repeat are kept: never those that depend on a password. */
 #include "plugin/mech/engine.h"
 
-#include <pthread.h>
+#include "plugin/mech/kept.h"
 
 #define KEPT 64
 #define KEPT_US (30 * INT64_C(1000000))
@@ -16,10 +16,10 @@ struct failure {
     struct sp_err why;
 };
 static struct {
-    pthread_mutex_t lock;
     struct failure v[KEPT];
     unsigned next;
-} memory = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    atomic_uint ever; /* 0: nothing was ever kept, and no lock is needed to see that */
+} memory;
 
 static bool name_pair(const struct mech_cred *cred, const struct mech_name *target, char *room, size_t max)
 {
@@ -52,15 +52,15 @@ bool mech_failed_lately(const struct mech_cred *cred, const struct mech_name *ta
     int64_t now = host_env().mono_us;
     bool failed = false;
 
-    if (!name_pair(cred, target, pair, sizeof pair))
+    if (atomic_load(&memory.ever) == 0 || !name_pair(cred, target, pair, sizeof pair))
         return false;
-    pthread_mutex_lock(&memory.lock);
+    kept_lock();
     const struct failure *f = find(pair);
     if (f && f->until_us > now) {
         *e = f->why;
         failed = true;
     }
-    pthread_mutex_unlock(&memory.lock);
+    kept_unlock();
     return failed;
 }
 
@@ -75,6 +75,7 @@ static void keep(const char *pair, const struct sp_err *why)
     *f = (struct failure){0};
     if (!why)
         return;
+    atomic_store(&memory.ever, 1);
     memcpy(f->pair, pair, strlen(pair) + 1);
     f->why = *why;
     f->until_us = host_env().mono_us + KEPT_US;
@@ -86,9 +87,9 @@ static void note(const struct mech_cred *cred, const struct mech_name *target, c
 
     if (!name_pair(cred, target, pair, sizeof pair))
         return;
-    pthread_mutex_lock(&memory.lock);
+    kept_lock();
     keep(pair, why);
-    pthread_mutex_unlock(&memory.lock);
+    kept_unlock();
 }
 
 void mech_note_failure(const struct mech_cred *cred, const struct mech_name *target, const struct sp_err *why)
@@ -99,5 +100,6 @@ void mech_note_failure(const struct mech_cred *cred, const struct mech_name *tar
 
 void mech_note_success(const struct mech_cred *cred, const struct mech_name *target)
 {
-    note(cred, target, NULL);
+    if (atomic_load(&memory.ever) != 0)
+        note(cred, target, NULL);
 }

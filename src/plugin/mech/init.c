@@ -8,14 +8,14 @@
 
 #define WANTED                                                                                               \
     (KCTX_DELEG | KCTX_MUTUAL | KCTX_REPLAY | KCTX_SEQUENCE | KCTX_CONF | KCTX_INTEG | KCTX_CHANNEL_BOUND |  \
-     KCTX_DCE | KCTX_IDENTIFY | KCTX_EXTENDED_ERROR)
+     KCTX_DCE | KCTX_IDENTIFY | KCTX_EXTENDED_ERROR | KCTX_DELEG_POLICY)
 
 /* What a new context is made of, while it is being put together. */
 struct plan {
     struct mech_ctx *x;
     struct sec_initiator how;
     struct lib lib;
-    struct krb_ccache cache;
+    const struct krb_ccache *cache; /* the context's */
     struct sp_err *e;
 };
 
@@ -47,15 +47,15 @@ static void choose_tickets(struct plan *p)
     const struct krb_credential *near = NULL, *own = NULL;
     int64_t now = host_env().wall_us / 1000000;
 
-    for (uint32_t i = 0; i < p->cache.count; i++) {
-        const struct krb_credential *c = &p->cache.v[i];
+    for (uint32_t i = 0; i < p->cache->count; i++) {
+        const struct krb_credential *c = &p->cache->v[i];
 
         if (krb_same_name(&c->server, &w->service) &&
             (w->service_realm.n == 0 || sp_same(w->service_realm, c->srealm)))
             p->how.ticket = longest(p->how.ticket, c, now);
         if (w->service_realm.n > 0 && is_tgt_of(c, w->service_realm))
             near = longest(near, c, now);
-        if (is_tgt_of(c, p->cache.realm))
+        if (is_tgt_of(c, p->cache->realm))
             own = longest(own, c, now);
     }
     p->how.wish.tgt = near ? near : own;
@@ -63,10 +63,11 @@ static void choose_tickets(struct plan *p)
 
 static bool wish_from_ccache(struct plan *p)
 {
-    if (!lib_read_ccache(&p->lib, p->x->cred->ccache, &p->x->mem, &p->cache, p->e))
+    if (!mech_get_tickets(&p->lib, p->x->cred->ccache, &p->x->tickets, p->e))
         return false;
-    p->how.wish.client = p->cache.principal;
-    p->how.wish.realm = p->cache.realm;
+    p->cache = mech_cache_of(p->x->tickets);
+    p->how.wish.client = p->cache->principal;
+    p->how.wish.realm = p->cache->realm;
     choose_tickets(p);
     return p->how.ticket || p->how.wish.tgt ||
            sp_fail(p->e, SP_EREFUSED, KCTX_NO_CRED, "no ticket in the cache helps to reach this service");
@@ -78,6 +79,8 @@ static bool wish_from_secret(struct plan *p)
     struct client_wish *w = &p->how.wish;
 
     w->client = c->name->name;
+    if (!lib_open(&p->lib, p->e))
+        return false;
     w->realm = c->name->realm.n ? c->name->realm : lib_default_realm(&p->lib, &p->x->mem);
     p->how.discover = w->realm.n == 0 && p->how.old_mit == SEC_OLD_MIT_OFF; /* which has no discovery */
     if (c->source == MECH_PASSWORD) {
@@ -96,11 +99,21 @@ static bool wish_from_secret(struct plan *p)
 }
 
 /* A server that nobody vouches for learns nothing to guess on, unless its host is pinned (decision 24). */
-static void set_policy(struct plan *p)
+static bool set_policy(struct plan *p)
 {
-    client_policy_in_band(&p->how.policy);
-    p->how.policy.timestamp = host_allows_timestamp(p->how.target_host);
-    p->how.old_mit = host_speaks_old_mit(p->how.target_host) ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
+    struct host_pin pin;
+
+    if (!host_find_pin(p->how.target_host, &pin, p->e))
+        return false;
+    p->how.policy.timestamp = pin.timestamp;
+    p->how.old_mit = pin.old_mit ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
+    return true;
+}
+
+/* Pins are about messages to a KDC. With a ticket for the service there are none, but for delegation. */
+static bool asks_nobody(const struct plan *p)
+{
+    return p->how.ticket && (p->how.flags & (KCTX_DELEG | KCTX_DELEG_POLICY)) == 0;
 }
 
 static bool make_wish(struct plan *p)
@@ -113,17 +126,15 @@ static bool make_wish(struct plan *p)
     p->how.flags = p->x->flags;
     p->how.wish.service = t->name;
     p->how.wish.service_realm = t->realm;
-    set_policy(p);
-    if (!lib_open(&p->lib, p->e))
-        return false;
+    client_policy_in_band(&p->how.policy);
     if (t->realm.n == 0 && t->host_based)
-        p->how.wish.service_realm = lib_host_realm(&p->lib, p->how.target_host, &p->x->mem);
+        p->how.wish.service_realm = mech_host_realm(&p->lib, p->how.target_host, &p->x->mem);
     switch (p->x->cred->source) {
     case MECH_CCACHE:
-        return wish_from_ccache(p);
+        return wish_from_ccache(p) && (asks_nobody(p) || set_policy(p));
     case MECH_PASSWORD:
     case MECH_KEYTAB:
-        return wish_from_secret(p);
+        return set_policy(p) && wish_from_secret(p);
     case MECH_NOTHING:
     default:
         return sp_fail(p->e, SP_EREFUSED, KCTX_NO_CRED, "a credential for accepting alone");
@@ -159,7 +170,7 @@ static bool fill(struct mech_ctx *x, const struct beginning *b, struct sp_err *e
     if (!x->target)
         return false;
     x->target->host_based = b->target->host_based;
-    ok = mech_bind(x, b->bindings, &p.how.bindings, e) && make_wish(&p) &&
+    ok = mech_bind(x, b->bindings, &p.how.bindings, NULL, e) && make_wish(&p) &&
          sec_new_initiator(&x->sec, x->crypto, &p.how, &x->sec_mem, e);
     lib_close(&p.lib);
     return ok;
@@ -199,7 +210,7 @@ static bool step(struct mech_ctx *x, const struct sec_event *ev, gss_buffer_t ou
 {
     struct sec_action a = {0};
     struct sp_err giving = {0};
-    bool had = sec_got_service(x->sec) != NULL, ok = sec_step(x->sec, host_env(), ev, &a, e);
+    bool had = sec_got_service(x->sec) != NULL, ok = sec_step(x->sec, mech_env(), ev, &a, e);
 
     if (a.token.n > 0 && !mech_give(out, a.token, &giving))
         return ok && sp_fail(e, giving.kind, 0, "%s", giving.text);

@@ -4,6 +4,9 @@
 #include "plugin/mech/engine.h"
 
 #include <stdlib.h>
+#include <sys/auxv.h>
+
+#include "base/secret.h"
 
 bool lib_fail(struct lib *l, krb5_error_code code, const char *what, struct sp_err *e)
 {
@@ -20,7 +23,7 @@ bool lib_open(struct lib *l, struct sp_err *e)
 
     if (l->k)
         return true;
-    bad = krb5_init_context(&l->k);
+    bad = getauxval(AT_SECURE) ? krb5_init_secure_context(&l->k) : krb5_init_context(&l->k);
     if (!bad)
         return true;
     l->k = NULL;
@@ -104,8 +107,8 @@ static bool copy_ticket(const krb5_creds *c, struct sp_arena *mem, struct krb_cr
            name_of(c->server, mem, &out->server, &out->srealm, e);
 }
 
-static bool read_tickets(struct lib *l, krb5_ccache cc, struct sp_arena *mem, struct krb_ccache *out,
-                         struct sp_err *e)
+static bool each_ticket(struct lib *l, krb5_ccache cc, struct sp_arena *mem, struct krb_credential *v,
+                        uint32_t *count, struct sp_err *e)
 {
     krb5_cc_cursor at;
     krb5_creds c;
@@ -113,13 +116,32 @@ static bool read_tickets(struct lib *l, krb5_ccache cc, struct sp_arena *mem, st
 
     if (bad)
         return lib_fail(l, bad, "credential cache", e);
-    out->v = sp_new_array(mem, struct krb_credential, LIB_TICKETS_MAX, e);
     while (sp_ok(e) && krb5_cc_next_cred(l->k, cc, &at, &c) == 0) {
-        if (is_usable(l, &c) && out->count < LIB_TICKETS_MAX && copy_ticket(&c, mem, &out->v[out->count], e))
-            out->count++;
+        if (is_usable(l, &c) && *count < LIB_TICKETS_MAX && copy_ticket(&c, mem, &v[*count], e))
+            ++*count;
         krb5_free_cred_contents(l->k, &c);
     }
     (void)krb5_cc_end_seq_get(l->k, cc, &at);
+    return sp_ok(e);
+}
+
+/* How many there are shows at the end; the arena gets no longer a list than that. */
+static bool read_tickets(struct lib *l, krb5_ccache cc, struct sp_arena *mem, struct krb_ccache *out,
+                         struct sp_err *e)
+{
+    struct krb_credential *v = calloc(LIB_TICKETS_MAX, sizeof *v);
+    uint32_t count = 0;
+
+    if (!v)
+        return sp_fail(e, SP_ENOMEM, 0, "out of memory");
+    if (each_ticket(l, cc, mem, v, &count, e))
+        out->v = sp_new_array(mem, struct krb_credential, count, e);
+    if (out->v) {
+        memcpy(out->v, v, count * sizeof *v);
+        out->count = count;
+    }
+    sp_wipe(v, count * sizeof *v);
+    free(v);
     return sp_ok(e);
 }
 
@@ -267,14 +289,38 @@ bool lib_read_keys(struct lib *l, const char *keytab, const struct krb_name *nam
 
 /* ---- krb5.conf ---- */
 
-struct sp_span lib_host_realm(struct lib *l, struct sp_span host, struct sp_arena *mem)
+char *lib_default_ccache(struct lib *l)
 {
-    struct sp_err ignored = {0};
-    struct sp_span out = sp_span(NULL, 0), text = sp_format(mem, &ignored, "%.*s", SP_FMT(host));
-    char **realms = NULL;
+    krb5_ccache cc = NULL;
+    char *full = NULL, *out = NULL;
 
-    if (text.p && krb5_get_host_realm(l->k, (const char *)text.p, &realms) == 0 && realms && realms[0])
-        out = sp_dup(mem, sp_str(realms[0]), &ignored);
+    if (krb5_cc_default(l->k, &cc) == 0 && krb5_cc_get_full_name(l->k, cc, &full) == 0)
+        out = strdup(full);
+    krb5_free_string(l->k, full);
+    if (cc)
+        (void)krb5_cc_close(l->k, cc);
+    return out;
+}
+
+char *lib_default_keytab(struct lib *l)
+{
+    char name[1024];
+    krb5_keytab kt = NULL;
+    char *out = NULL;
+
+    if (krb5_kt_default(l->k, &kt) == 0 && krb5_kt_get_name(l->k, kt, name, sizeof name) == 0)
+        out = strdup(name);
+    if (kt)
+        (void)krb5_kt_close(l->k, kt);
+    return out;
+}
+
+char *lib_host_realm(struct lib *l, const char *host)
+{
+    char **realms = NULL, *out;
+    bool found = krb5_get_host_realm(l->k, host, &realms) == 0 && realms && realms[0];
+
+    out = strdup(found ? realms[0] : "");
     if (realms)
         (void)krb5_free_host_realm(l->k, realms);
     return out;

@@ -2,7 +2,7 @@
 /* The daemon of this host, as acceptors meet it: which realm is ours, and messages carried to it. */
 #include "plugin/mech/engine.h"
 
-#include <pthread.h>
+#include "plugin/mech/kept.h"
 
 #define REMEMBER_US (10 * INT64_C(1000000))
 #define HELLO_MS 1000
@@ -10,12 +10,11 @@
 
 /* The last answer; its spans lie in `room`. */
 static struct {
-    pthread_mutex_t lock;
     int64_t until_us;
     struct host_realm realm;
     struct sp_arena mem;
     uint8_t room[ROOM];
-} known = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} known;
 
 static bool copy_spans(const struct sp_spans *from, struct sp_arena *mem, struct sp_spans *to,
                        struct sp_err *e)
@@ -39,11 +38,11 @@ static bool recall(struct sp_arena *mem, struct host_realm *out, struct sp_err *
     int64_t now = host_env().mono_us;
     bool found;
 
-    pthread_mutex_lock(&known.lock);
+    kept_lock();
     found = now < known.until_us;
     if (found)
         (void)copy(&known.realm, mem, out, e);
-    pthread_mutex_unlock(&known.lock);
+    kept_unlock();
     return found;
 }
 
@@ -51,10 +50,10 @@ static void remember(const struct host_realm *r)
 {
     struct sp_err e = {0};
 
-    pthread_mutex_lock(&known.lock);
+    kept_lock();
     sp_arena_init(&known.mem, known.room, sizeof known.room);
     known.until_us = copy(r, &known.mem, &known.realm, &e) ? host_env().mono_us + REMEMBER_US : 0;
-    pthread_mutex_unlock(&known.lock);
+    kept_unlock();
 }
 
 /* Without a daemon tickets that clients have already are accepted all the same, and nothing is carried. */

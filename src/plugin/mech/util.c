@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory handed to callers, OID sets, and crypto backends. */
+/* Memory handed to callers, OID sets. */
 #include "plugin/mech/engine.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 gss_OID_desc mech_oid_iakerb = {6, (void *)"\x2b\x06\x01\x05\x02\x05"};
@@ -53,33 +52,4 @@ bool mech_give_set(gss_OID_set *out, const gss_const_OID *v, size_t count, struc
             return sp_fail(e, SP_ENOMEM, 0, "out of memory");
         }
     return true;
-}
-
-#define IDLE_MAX 16
-static struct {
-    pthread_mutex_t lock;
-    struct crypto *v[IDLE_MAX];
-    size_t count;
-} idle = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-struct crypto *mech_take_crypto(struct sp_err *e)
-{
-    struct crypto *c = NULL;
-
-    pthread_mutex_lock(&idle.lock);
-    if (idle.count > 0)
-        c = idle.v[--idle.count];
-    pthread_mutex_unlock(&idle.lock);
-    return c ? c : crypto_new(e);
-}
-
-void mech_give_crypto(struct crypto *c)
-{
-    pthread_mutex_lock(&idle.lock);
-    if (c && idle.count < IDLE_MAX) {
-        idle.v[idle.count++] = c;
-        c = NULL;
-    }
-    pthread_mutex_unlock(&idle.lock);
-    crypto_free(c);
 }
