@@ -149,7 +149,7 @@ _sallyport_options() {
         '--keytab[keys of the user instead of a password]:FILE:_files'
         '--cache[the credential cache; default\: KRB5CCNAME, then krb5.conf]:NAME: '
         '--kdc[with krb5\: where tickets come from; default\: the local daemon]:HOST\[\:PORT\]:_hosts'
-        '--flags[mutual,replay,sequence,conf,integ (default), dce, identify]:LIST: '
+        '--flags[mutual,replay,sequence,conf,integ (default), deleg, deleg-policy, dce, identify]:LIST: '
         '--bindings[channel bindings]:TEXT: '
         '--by-as[ask for the service'\''s ticket in the first exchange]'
         '--allow-timestamp[that server may be shown what a password can be guessed on]'

@@ -98,6 +98,8 @@ SP_MUST bool cli_write_out(struct sp_span data, struct sp_err *e); /* standard o
 char *cli_read_all(const char *path, size_t max, struct sp_err *e);
 /* The same for what is no text; *n is its size. */
 uint8_t *cli_read_bytes(const char *path, size_t max, size_t *n, struct sp_err *e);
+/* Says of what krb_get_keytab refused which file it is. Always false. */
+bool cli_no_keytab(const char *path, const struct sp_err *why, struct sp_err *e);
 /* Absolute, because the keeper, which may do the work, stands elsewhere. */
 SP_MUST bool cli_absolute_path(const char *path, char *out, size_t max, struct sp_err *e);
 

@@ -18,6 +18,7 @@
 
 #include "cli/cli.h"
 #include "host/ask.h"
+#include "host/pins.h"
 
 #define IAKERB "1.3.6.1.5.2.5"
 #define LIBRARY "mech_sallyport.so"
@@ -299,6 +300,17 @@ static void read_mechanisms(struct reading *r)
              "IAKERB");
 }
 
+/* ---- pins ---- */
+
+static void read_pins(cJSON *report)
+{
+    struct host_pin none;
+    struct sp_err e = {0};
+
+    if (!host_find_pin(sp_str(""), &none, &e))
+        find(report, "correct it; until then every login through a service is refused", "%s", e.text);
+}
+
 /* ---- the courier ---- */
 
 static void ask_courier(struct cli *c, cJSON *report)
@@ -416,6 +428,7 @@ bool cli_run_doctor(struct cli *c, cJSON **out, struct sp_err *e)
     read_mechanisms(r);
     cJSON_AddStringToObject(r->report, "iakerb", r->owner[0] ? r->owner : "built into libgssapi");
     ask_courier(c, r->report);
+    read_pins(r->report);
     tell_programs(r->report);
     cJSON_AddBoolToObject(r->report, "good",
                           cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(r->report, "findings")) == 0);

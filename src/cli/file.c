@@ -189,6 +189,14 @@ static char *read_path(const char *path, size_t max, size_t *n, struct sp_err *e
     return text;
 }
 
+bool cli_no_keytab(const char *path, const struct sp_err *why, struct sp_err *e)
+{
+    if (why->kind != SP_EINPUT)
+        return sp_fail(e, why->kind, why->proto, "%s", why->text);
+    return sp_fail(e, SP_EINPUT, 0, "%.60s is no keytab (%.60s); name another with --keytab", path,
+                   why->text);
+}
+
 char *cli_read_all(const char *path, size_t max, struct sp_err *e)
 {
     size_t n;

@@ -41,6 +41,7 @@ static const struct {
     uint32_t flag;
 } flags[] = {
     {"deleg",         KCTX_DELEG        },
+    {"deleg-policy",  KCTX_DELEG_POLICY },
     {"mutual",        KCTX_MUTUAL       },
     {"replay",        KCTX_REPLAY       },
     {"sequence",      KCTX_SEQUENCE     },
@@ -62,10 +63,10 @@ static bool take_flags(const char *text, uint32_t *out, struct sp_err *e)
         while (i < FLAGS && !sp_same(sp_str(flags[i].name), sp_span(text, n)))
             i++;
         if (i == FLAGS)
-            return sp_fail(
-                e, SP_EINPUT, 0,
-                "unknown flag '%.*s'; mutual, replay, sequence, conf, integ, deleg, dce and identify are",
-                (int)(n < 20 ? n : 20), text);
+            return sp_fail(e, SP_EINPUT, 0,
+                           "unknown flag '%.*s'; mutual, replay, sequence, conf, integ, deleg, deleg-policy, "
+                           "dce and identify are",
+                           (int)(n < 20 ? n : 20), text);
         *out |= flags[i].flag;
     }
     return true;
@@ -118,7 +119,9 @@ static bool get_frame(struct pair *p, const char *what, struct sp_span *out, str
         return lost("sends nothing", e);
     uint32_t n = (uint32_t)head[0] << 24 | (uint32_t)head[1] << 16 | (uint32_t)head[2] << 8 | head[3];
     if (n > sizeof p->frame)
-        return sp_fail(e, SP_EINPUT, 0, "a frame of %u bytes; at most %zu are taken", n, sizeof p->frame);
+        return sp_fail(e, SP_EREFUSED, 0,
+                       "a frame of %u bytes, and at most %zu are taken; is the other side 'sallyport gss'?",
+                       n, sizeof p->frame);
     if (!host_receive_all(p->fd, p->frame, n, p->until_us))
         return lost("sends half a frame", e);
     *out = sp_span(p->frame, n);
@@ -143,7 +146,7 @@ static bool carry(struct pair *p, const struct sec_action *act, struct sec_event
     }
     *ev = (struct sec_event){
         .kind = SEC_NOT_CARRIED,
-        .code = why.proto == KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE ? why.proto : KRB_AP_ERR_IAKERB_KDC_NOT_FOUND};
+        .code = why.proto == KRB_AP_ERR_IAKERB_KDC_NOT_FOUND ? why.proto : KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE};
     return false;
 }
 
@@ -163,6 +166,14 @@ static bool step(struct pair *p, struct sec_event ev, struct sec_action *act, st
     }
 }
 
+static bool is_spnego(struct sp_span first)
+{
+    struct sp_err none = {0};
+    struct token t;
+
+    return token_get(first, &t, &none) && t.mech == TOKEN_SPNEGO;
+}
+
 static bool establish(struct pair *p, bool speaks_first, struct sp_err *e)
 {
     struct sec_action act = {.what = SEC_SEND};
@@ -177,8 +188,9 @@ static bool establish(struct pair *p, bool speaks_first, struct sp_err *e)
 
         if (!get_frame(p, "from the peer", &token, e))
             return false;
+        p->spnego = p->spnego || is_spnego(token);
         login_note(p->l, sent, token, began);
-        if (!step(p, (struct sec_event){.kind = SEC_TOKEN, .bytes = token}, &act, e))
+        if (!login_blame_peer(step(p, (struct sec_event){.kind = SEC_TOKEN, .bytes = token}, &act, e), e))
             return false;
     }
     return true;
@@ -218,6 +230,21 @@ static bool get_message(struct pair *p, struct sp_span *out, struct sp_err *e)
     return true;
 }
 
+/* FINISHED covers the messages that were carried; without any there is none. */
+static void tell_proof(struct pair *p, const struct sec_facts *f, cJSON *out)
+{
+    const struct kctx *k = sec_kctx(p->sec);
+    bool proxied = f->realm.n > 0 || f->discovered;
+    const char *how = k->role == KCTX_INITIATOR ? "sent" : f->no_finished ? "lacking" : "checked";
+
+    const char *proof = sec_preauth(p->sec) ? sec_preauth(p->sec) : p->l->proof;
+
+    if (k->role == KCTX_INITIATOR)
+        cJSON_AddStringToObject(out, "proof", proof ? proof : "ticket");
+    cJSON_AddStringToObject(out, "finished", proxied ? how : "none");
+    cJSON_AddBoolToObject(out, "mutual", (k->flags & KCTX_MUTUAL) != 0);
+}
+
 static cJSON *tell(struct pair *p)
 {
     cJSON *out = cJSON_CreateObject();
@@ -234,6 +261,7 @@ static cJSON *tell(struct pair *p)
     cJSON_AddNumberToObject(out, "bytes", (double)f.bytes);
     cJSON_AddBoolToObject(out, "discovered", f.discovered);
     cJSON_AddBoolToObject(out, "old_mit", f.old_mit);
+    tell_proof(p, &f, out);
     cJSON_AddItemToObject(out, "steps", p->l->steps);
     p->l->steps = cJSON_CreateArray();
     return out;
@@ -290,6 +318,7 @@ struct server {
 static bool read_keys(struct server *s, struct sp_err *e)
 {
     const char *path = cli_local(s->l->c, "keytab");
+    struct sp_err why = {0};
     struct sp_span bytes;
     size_t n = 0;
 
@@ -302,9 +331,10 @@ static bool read_keys(struct server *s, struct sp_err *e)
     sp_wipe(file, n);
     free(file);
     s->keys.port.find = find_key;
-    return bytes.p && krb_get_keytab(bytes, &s->l->mem, &s->keys.kt, e) &&
-           (s->keys.kt.count > 0 ||
-            sp_fail(e, SP_EINPUT, 0, "the keytab is empty; see 'sallyport service keytab'"));
+    if (!bytes.p || !krb_get_keytab(bytes, &s->l->mem, &s->keys.kt, &why))
+        return bytes.p ? cli_no_keytab(path, &why, e) : false;
+    return s->keys.kt.count > 0 ||
+           sp_fail(e, SP_EINPUT, 0, "the keytab is empty; see 'sallyport service keytab'");
 }
 
 /* The courier knows the realm and what its administrator wants; without one the keytab names a realm, and
@@ -352,7 +382,7 @@ static bool serve_one(struct server *s, struct pair *p, struct sp_err *e)
     if (!sec_new_acceptor(&p->sec, s->l->crypto, &s->how, &s->l->engine, e) || !establish(p, false, e))
         return false;
     print_facts(s->l->c, tell(p));
-    while (get_message(p, &message, e)) {
+    for (size_t used = s->l->mem.used; get_message(p, &message, e); s->l->mem.used = used) {
         struct sp_span copy = sp_dup(&s->l->mem, message, e);
 
         if (!copy.p || !put_message(p, copy, e))
@@ -515,6 +545,7 @@ static bool fetch(struct caller *k, struct sp_err *e)
         return false;
     *v = *client_service(cl);
     k->how.ticket = v;
+    k->l->proof = client_preauth(cl);
     return true;
 }
 
@@ -566,25 +597,23 @@ static bool prepare_caller(struct caller *k, struct pair *p, struct sp_err *e)
         !take_mech(k, p, e) || !login_take_service(k->l, service, e) || !take_bindings(p, e) ||
         !take_credential(k, e))
         return false;
-    client_policy_in_band(&k->how.policy);
-    k->how.policy.timestamp = cli_flag(c, "allow-timestamp");
     k->how.wish = k->l->wish;
     k->how.target_host = host_part(&k->l->wish.service);
     k->how.bindings = p->bound ? p->bindings : NULL;
     k->how.discover = k->l->wish.realm.n == 0;
     k->how.service_by_as = cli_flag(c, "by-as");
-    k->how.old_mit = cli_flag(c, "old-mit") ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
-    return sec_new_initiator(&p->sec, k->l->crypto, &k->how, &k->l->engine, e);
+    return login_policy(k->l, k->how.target_host, &k->how.policy, &k->how.old_mit, e) &&
+           sec_new_initiator(&p->sec, k->l->crypto, &k->how, &k->l->engine, e);
 }
 
 static bool echo(struct pair *p, cJSON *out, struct sp_err *e)
 {
     const char *message = cli_local(p->l->c, "message");
-    struct sp_span sent = sp_str(message ? message : "hello"), came;
+    struct sp_span sent = sp_str(message ? message : "hello"), came = {NULL, 0};
     char text[256];
     struct sp_text t = sp_text(text, sizeof text);
 
-    if (!put_message(p, sent, e) || !get_message(p, &came, e))
+    if (!put_message(p, sent, e) || !login_blame_peer(get_message(p, &came, e), e))
         return false;
     sp_text_safe(&t, came);
     cJSON_AddStringToObject(out, "echo", text);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "host/pins.h"
 #include "krb/keytab.h"
 
 #define TRACE_MAX 65536
@@ -54,9 +55,22 @@ bool login_take_user(struct login *l, const char *text, struct sp_err *e)
     return krb_parse_name(sp_str(text), &l->mem, &l->wish.client, &l->wish.realm, e);
 }
 
+/* One word may be the name of a machine's account, as Active Directory has them. */
 bool login_take_service(struct login *l, const char *text, struct sp_err *e)
 {
-    return krb_parse_name(sp_str(text), &l->mem, &l->wish.service, &l->wish.service_realm, e);
+    const struct krb_name *s = &l->wish.service;
+
+    if (!krb_parse_name(sp_str(text), &l->mem, &l->wish.service, &l->wish.service_realm, e))
+        return false;
+    struct sp_span last = s->parts.v[s->parts.count - 1];
+    return s->parts.count > 1 || last.p[last.n - 1] == '$' ||
+           sp_fail(e, SP_EINPUT, 0,
+                   "'%.40s' names no service; write TYPE/HOST, such as HTTP/nas1.example.org", text);
+}
+
+bool login_is_service_near(const struct login *l)
+{
+    return l->wish.service_realm.n == 0 || sp_same(l->wish.service_realm, l->wish.realm);
 }
 
 /* The realm counts only where the user named one: a keytab from elsewhere may still hold the account's keys.
@@ -93,6 +107,7 @@ static bool take_keys(struct login *l, const struct krb_keytab *kt, struct sp_er
 static bool read_keytab(struct login *l, const char *path, struct sp_err *e)
 {
     struct krb_keytab kt;
+    struct sp_err why = {0};
     size_t n = 0;
 
     uint8_t *file = cli_read_bytes(path, 1u << 20, &n, e);
@@ -101,7 +116,8 @@ static bool read_keytab(struct login *l, const char *path, struct sp_err *e)
     struct sp_span bytes = sp_dup(&l->mem, sp_span(file, n), e);
     sp_wipe(file, n);
     free(file);
-    return bytes.p && krb_get_keytab(bytes, &l->mem, &kt, e) && take_keys(l, &kt, e);
+    return bytes.p &&
+           (krb_get_keytab(bytes, &l->mem, &kt, &why) ? take_keys(l, &kt, e) : cli_no_keytab(path, &why, e));
 }
 
 bool login_take_secret(struct login *l, struct sp_err *e)
@@ -114,6 +130,19 @@ bool login_take_secret(struct login *l, struct sp_err *e)
         return false;
     l->wish.password =
         sp_str(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(l->c->request, "password")));
+    return true;
+}
+
+bool login_policy(const struct login *l, struct sp_span host, struct client_policy *out,
+                  enum sec_old_mit *old_mit, struct sp_err *e)
+{
+    struct host_pin pin;
+
+    if (!host_find_pin(host, &pin, e))
+        return false;
+    client_policy_in_band(out);
+    out->timestamp = pin.timestamp || cli_flag(l->c, "allow-timestamp");
+    *old_mit = pin.old_mit || cli_flag(l->c, "old-mit") ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
     return true;
 }
 
@@ -148,12 +177,14 @@ const char *login_kind(struct sp_span message, char *buf, size_t n)
     }
     token_print(message, &all);
     enum krb_type type = find_message(text, &at);
+    const char *other =
+        strstr(text, "iakerb 05 01") ? "discovery" : "token"; /* a header alone is about the realm */
     const char *code = type == KRB_ERROR ? strstr(at, "error-code: ") : NULL;
     if (code)
         sp_text_fmt(&t, "error %ld %s", strtol(code + 12, NULL, 10),
                     krb_code_name((int32_t)strtol(code + 12, NULL, 10)));
     else
-        sp_text_str(&t, type != KRB_TYPE_COUNT ? krb_type_name(type) : "token");
+        sp_text_str(&t, type != KRB_TYPE_COUNT ? krb_type_name(type) : other);
     free(text);
     return buf;
 }
@@ -169,6 +200,13 @@ void login_note(struct login *l, struct sp_span sent, struct sp_span came, int64
     cJSON_AddNumberToObject(one, "came_bytes", (double)came.n);
     cJSON_AddNumberToObject(one, "us", (double)(host_env().mono_us - began_us));
     cJSON_AddItemToArray(l->steps, one);
+}
+
+bool login_blame_peer(bool ok, struct sp_err *e)
+{
+    if (!ok && e->kind == SP_EINPUT)
+        e->kind = SP_EREFUSED;
+    return ok;
 }
 
 void login_trace(const struct login *l, const char *what, struct sp_span token)
@@ -200,7 +238,7 @@ bool login_exchange(struct login *l, struct client *cl, struct client_action *ac
             break;
         login_trace(l, "from the KDC", reply);
         login_note(l, act->request, reply, began);
-        ok = client_reply(cl, host_env(), reply, act, e);
+        ok = login_blame_peer(client_reply(cl, host_env(), reply, act, e), e);
     }
     return ok;
 }
@@ -226,15 +264,17 @@ static bool login_direct(struct login *l, struct krb_ccache *out, struct sp_err 
         return false;
     if (l->wish.realm.n == 0)
         return sp_fail(e, SP_EINPUT, 0, "which realm? Write USER@REALM; see 'sallyport login --help'");
-    l->wish.goal = l->wish.service.parts.count ? CLIENT_SERVICE_BY_AS : CLIENT_TGT;
+    l->wish.goal = !l->wish.service.parts.count ? CLIENT_TGT
+                   : login_is_service_near(l)   ? CLIENT_SERVICE_BY_AS
+                                                : CLIENT_SERVICE;
     if (!client_start(&cl, l->crypto, &l->policy, &l->wish, host_env(), &l->engine, &act, e) ||
         !login_exchange(l, cl, &act, e))
         return false;
-    const struct krb_credential *got = client_tgt(cl) ? client_tgt(cl) : client_service(cl);
+    const struct krb_credential *got = l->wish.service.parts.count ? client_service(cl) : client_tgt(cl);
     if (!keep(l, got, out, e))
         return false;
     out->offset_s = (int32_t)client_offset_s(cl);
-    cJSON_AddStringToObject(l->c->local, "proof", client_preauth(cl));
+    l->proof = client_preauth(cl);
     return true;
 }
 
@@ -292,10 +332,34 @@ static void add_name(cJSON *to, const char *key, const struct krb_name *name, st
     cJSON_AddStringToObject(to, key, text);
 }
 
+static double sum(const cJSON *steps, const char *key)
+{
+    const cJSON *step;
+    double all = 0;
+
+    cJSON_ArrayForEach(step, steps) all += cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(step, key));
+    return all;
+}
+
+/* What proved the KDC: its reply opened with the key of this secret. The server that carried the messages
+ * proved nothing, because the context ends before its turn. */
+static void tell_proof(struct login *l, cJSON *out)
+{
+    const char *via = cli_local(l->c, "via");
+
+    if (l->proof)
+        cJSON_AddStringToObject(out, "proof", l->proof);
+    cJSON_AddStringToObject(out, "secret", l->wish.password.p ? "password" : "keytab");
+    if (!via)
+        return;
+    cJSON_AddStringToObject(out, "via", via);
+    cJSON_AddStringToObject(out, "finished", "none");
+    cJSON_AddBoolToObject(out, "mutual", false);
+}
+
 static cJSON *tell(struct login *l, const struct krb_ccache *got, const struct host_ccache *where)
 {
     cJSON *out = cJSON_CreateObject();
-    const char *proof = cli_local(l->c, "proof");
 
     add_name(out, "principal", &got->principal, got->realm);
     add_name(out, "ticket", &got->v[0].server, got->v[0].srealm);
@@ -303,8 +367,10 @@ static cJSON *tell(struct login *l, const struct krb_ccache *got, const struct h
     add_time(out, "ends", got->v[0].endtime);
     add_time(out, "renew_until", got->v[0].renew_till);
     cJSON_AddNumberToObject(out, "etype", got->v[0].key.etype);
-    if (proof)
-        cJSON_AddStringToObject(out, "proof", proof);
+    tell_proof(l, out);
+    cJSON_AddNumberToObject(out, "bytes", sum(l->steps, "bytes"));
+    cJSON_AddNumberToObject(out, "came_bytes", sum(l->steps, "came_bytes"));
+    cJSON_AddNumberToObject(out, "us", sum(l->steps, "us"));
     cJSON_AddItemToObject(out, "steps", l->steps);
     l->steps = NULL;
     return out;
@@ -319,6 +385,9 @@ static bool take_arguments(struct login *l, struct sp_err *e)
 
     if (cJSON_IsNumber(life))
         l->wish.life_s = (int64_t)life->valuedouble;
+    if (cJSON_IsNumber(life) && l->wish.life_s <= 0)
+        return sp_fail(e, SP_EINPUT, 0,
+                       "a ticket without a lifetime is of no use; leave out --lifetime, or say 10h");
     return login_take_user(l, cli_local(l->c, "operand"), e) &&
            (!service || login_take_service(l, service, e));
 }
@@ -372,10 +441,22 @@ void login_print_step(const cJSON *step, int number)
     double us = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(step, "us"));
     char sent[160], bytes[32], came[160], came_bytes[32];
 
-    printf("  %d  %s (%s bytes) -> %s (%s bytes)  %.1f ms\n", number,
+    printf("  %2d  %-9s %6s bytes  ->  %-43s %6s bytes %8.1f ms\n", number,
            cli_text(step, "sent", sent, sizeof sent), cli_text(step, "bytes", bytes, sizeof bytes),
            cli_text(step, "came", came, sizeof came),
            cli_text(step, "came_bytes", came_bytes, sizeof came_bytes), us / 1000);
+}
+
+/* Indented as a step is, so that the sums stand below what they sum up. */
+static void print_sum(const cJSON *result, int steps)
+{
+    double us = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(result, "us"));
+    char bytes[32], came[32];
+
+    if (steps > 1)
+        printf("      %-9s %6s bytes      %-43s %6s bytes %8.1f ms\n", "in all",
+               cli_text(result, "bytes", bytes, sizeof bytes), "",
+               cli_text(result, "came_bytes", came, sizeof came), us / 1000);
 }
 
 void cli_print_login(struct cli *c, const cJSON *result)
@@ -387,8 +468,13 @@ void cli_print_login(struct cli *c, const cJSON *result)
     (void)c;
     cJSON_ArrayForEach(step, cJSON_GetObjectItemCaseSensitive(result, "steps"))
         login_print_step(step, ++number);
+    print_sum(result, number);
     printf("%s is logged in", cli_text(result, "principal", a, sizeof a));
-    printf(" until %s (proof: %s)\n", cli_text(result, "ends", a, sizeof a),
-           cli_text(result, "proof", b, sizeof b));
+    printf(" until %s\n", cli_text(result, "ends", a, sizeof a));
     printf("%s in %s\n", cli_text(result, "ticket", a, sizeof a), cli_text(result, "cache", b, sizeof b));
+    printf("proof: %s; the KDC's reply opened with the %s's key\n", cli_text(result, "proof", a, sizeof a),
+           cli_text(result, "secret", b, sizeof b));
+    if (cJSON_HasObjectItem(result, "via"))
+        printf("%s carried it and proved nothing itself (no FINISHED, no mutual authentication)\n",
+               cli_text(result, "via", a, sizeof a));
 }

@@ -30,6 +30,7 @@ struct login {
     struct client_policy policy;
     struct sp_key *keys;
     cJSON *steps;
+    const char *proof; /* "none", "timestamp", "spake"; NULL: no login yet */
     struct login_route route;
 };
 
@@ -38,14 +39,23 @@ void login_end(struct login *l);
 /* USER[@REALM] of `text` into wish.client and wish.realm (empty when there is none). */
 SP_MUST bool login_take_user(struct login *l, const char *text, struct sp_err *e);
 SP_MUST bool login_take_service(struct login *l, const char *text, struct sp_err *e);
+/* Of the user's own realm, so that the first exchange may give its ticket. */
+bool login_is_service_near(const struct login *l);
 /* The keys of --keytab, or a password that is asked for. */
 SP_MUST bool login_take_secret(struct login *l, struct sp_err *e);
 /* One line of the transcript: what was sent and what came; sizes in bytes, began_us of the clock of host_env.
  */
 void login_note(struct login *l, struct sp_span sent, struct sp_span came, int64_t began_us);
+/* What a peer sent and does not read was no mistake of who typed the command. Gives ok back. */
+bool login_blame_peer(bool ok, struct sp_err *e);
 /* With --trace: a token or message, decoded, on standard error (standard output belongs to the result). */
 void login_trace(const struct login *l, const char *what, struct sp_span token);
 const char *login_kind(struct sp_span message, char *buf, size_t n);
+
+/* Decision 24: nothing that could be guessed on is shown to a server nobody vouches for, whoever it claims to
+ * be; options and pins vouch. */
+SP_MUST bool login_policy(const struct login *l, struct sp_span host, struct client_policy *out,
+                          enum sec_old_mit *old_mit, struct sp_err *e);
 
 void login_print_step(const cJSON *step, int number);
 /* Carries requests until the engine is done. */

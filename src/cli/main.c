@@ -2,6 +2,7 @@
 /* sallyport: understand, ask, do, show. */
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,16 @@ static bool run(struct cli *c, int argc, char **argv, struct sp_err *e)
     return perform(c, e);
 }
 
+/* Where one of the three is closed the next file or socket would take its place, and get what is said to
+ * people: what stands there instead can be neither read nor written. */
+static bool take_standard_places(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            return false;
+    return true;
+}
+
 /* A full disk or a closed pipe is a failure of the command, not a detail. */
 static bool flush(struct sp_err *e)
 {
@@ -74,6 +85,8 @@ int main(int argc, char **argv)
     struct cli c = {.request = cJSON_CreateObject(), .local = cJSON_CreateObject()};
     struct sp_err e = {0};
 
+    if (!take_standard_places())
+        return 1;
     (void)setrlimit(RLIMIT_CORE, &none); /* passwords and keys pass through here */
     umask(077);
     bool ok = run(&c, argc, argv, &e) && flush(&e);

@@ -48,7 +48,10 @@ bool login_split(const char *text, const char *usual, char host[256], char port[
     const char *after = end ? (end[1] == ':' ? end + 2 : usual) : bare ? usual : colon + 1;
     size_t n = end ? (size_t)(end - text - 1) : bare ? strlen(text) : (size_t)(colon - text);
 
-    if (n == 0 || n >= 256 || !*after || strlen(after) >= 8 || (text[0] == '[' && !end))
+    uint64_t number;
+
+    if (n == 0 || n >= 256 || (text[0] == '[' && !end) || !sp_decimal(sp_str(after), 65535, &number) ||
+        number == 0)
         return sp_fail(e, SP_EINPUT, 0, "'%.40s' names no host and port; write HOST:PORT or [ADDRESS]:PORT",
                        text);
     memcpy(host, text + (end != NULL), n);
@@ -68,8 +71,11 @@ static bool carry_tcp(struct login *l, struct sp_span request, struct sp_span *r
     if (fd < 0)
         return false;
     bool ok = talk(&l->route, fd, request, until) ||
-              sp_fail(e, SP_EBACKEND, 0, "the KDC at %.60s does not answer: %s; nothing was changed",
-                      l->route.kdc, strerror(errno));
+              (errno == EMSGSIZE
+                   ? sp_fail(e, SP_EREFUSED, 0, "what answers at %.60s is no KDC; look at host and port",
+                             l->route.kdc)
+                   : sp_fail(e, SP_EBACKEND, 0, "the KDC at %.60s does not answer: %s; look at host and port",
+                             l->route.kdc, strerror(errno)));
     close(fd);
     *reply = sp_span(l->route.reply, l->route.reply_n);
     return ok;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* A login through a service: the AS exchange rides in IAKERB tokens inside SPNEGO inside HTTP Negotiate, and
  * the context is given up once the ticket is here. The server learns neither password nor key. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/login.h"
 #include "host/env.h"
 #include "host/http.h"
-#include "host/pins.h"
 
 struct via {
     struct login *l;
@@ -19,30 +19,21 @@ struct via {
 
 static const struct krb_credential *got(const struct via *v)
 {
-    return v->how.service_by_as ? sec_got_service(v->sec) : sec_got_tgt(v->sec);
+    return v->l->wish.service.parts.count > 0 ? sec_got_service(v->sec) : sec_got_tgt(v->sec);
 }
 
 static bool set_target(struct via *v, struct sp_err *e)
 {
     struct sp_span *parts = sp_new_array(&v->l->mem, struct sp_span, 2, e);
 
-    v->how.service_by_as = v->l->wish.service.parts.count > 0;
-    if (!parts || v->how.service_by_as)
+    if (!parts || v->l->wish.service.parts.count > 0) {
+        v->how.service_by_as = login_is_service_near(v->l);
         return parts != NULL;
+    }
     parts[0] = SP_LIT("HTTP");
     parts[1] = sp_str(v->url.host);
     v->how.wish.service = krb_name_of(NT_SRV_HST, parts, 2);
     return true;
-}
-
-/* Decision 24: nothing that could be guessed on is shown to a server nobody vouches for, whoever it claims to
- * be. */
-static void set_policy(struct via *v)
-{
-    client_policy_in_band(&v->how.policy);
-    v->how.policy.timestamp =
-        cli_flag(v->l->c, "allow-timestamp") || host_allows_timestamp(sp_str(v->url.host));
-    v->how.old_mit = cli_flag(v->l->c, "old-mit") ? SEC_OLD_MIT_ACCEPT : SEC_OLD_MIT_OFF;
 }
 
 static bool prepare(struct via *v, struct sp_err *e)
@@ -56,8 +47,8 @@ static bool prepare(struct via *v, struct sp_err *e)
                                     .target_host = sp_str(v->url.host),
                                     .flags = KCTX_MUTUAL | KCTX_REPLAY | KCTX_SEQUENCE | KCTX_INTEG};
     v->how.discover = l->wish.realm.n == 0;
-    set_policy(v);
-    return set_target(v, e) && sec_new_initiator(&v->sec, l->crypto, &v->how, &l->engine, e);
+    return login_policy(l, v->how.target_host, &v->how.policy, &v->how.old_mit, e) && set_target(v, e) &&
+           sec_new_initiator(&v->sec, l->crypto, &v->how, &l->engine, e);
 }
 
 static bool refused(const struct via *v, const struct host_http_answer *a, struct sp_err *e)
@@ -81,7 +72,7 @@ static bool trade(struct via *v, struct sp_span token, struct host_http_answer *
     int64_t began = host_env().mono_us;
 
     login_trace(v->l, "to the server", token);
-    if (!host_http_ask(v->http, token, a, e))
+    if (!login_blame_peer(host_http_ask(v->http, token, a, e), e))
         return false;
     login_trace(v->l, "from the server", a->token);
     login_note(v->l, token, a->token, began);
@@ -95,10 +86,15 @@ static bool converse(struct via *v, struct sp_err *e)
     struct sec_action act;
 
     for (;;) {
-        if (!sec_step(v->sec, host_env(), &ev, &act, e))
-            return false;
-        if (got(v))
+        bool first = ev.kind == SEC_START;
+        bool ok = sec_step(v->sec, host_env(), &ev, &act, e);
+
+        if (!ok)
+            return first ? false : login_blame_peer(false, e);
+        if (got(v)) {
+            v->l->proof = sec_preauth(v->sec);
             return true;
+        }
         if (act.what != SEC_SEND)
             return sp_fail(e, SP_EREFUSED, 0, "the server needs no login; nothing was changed");
         if (a.closed)
@@ -147,12 +143,17 @@ static bool talk(struct via *v, const char *url, struct krb_ccache *out, struct 
     return converse(v, e) && keep(&v->l->mem, got(v), out, e);
 }
 
+/* TLS writes as if to a file, so a server that hangs up would end the process without a word. */
 bool login_via(struct login *l, const char *url, struct krb_ccache *out, struct sp_err *e)
 {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct via v = {.l = l};
-    bool ok = talk(&v, url, out, e);
+    struct sigaction was;
 
+    (void)sigaction(SIGPIPE, &ignore, &was);
+    bool ok = talk(&v, url, out, e);
     host_http_close(v.http);
+    (void)sigaction(SIGPIPE, &was, NULL);
     sec_wipe(v.sec);
     return ok;
 }

@@ -98,13 +98,14 @@ int host_dial(const char *host, const char *port, struct sp_err *e)
     int fd = -1, why = getaddrinfo(host, port, &hint, &all);
 
     if (why != 0) {
-        (void)sp_fail(e, SP_EBACKEND, 0, "%.60s: %s; nothing was changed", host, gai_strerror(why));
+        (void)sp_fail(e, why == EAI_NONAME ? SP_ENOTFOUND : SP_EBACKEND, 0,
+                      "there is no way to %.60s: %s; look at the host's name", host, gai_strerror(why));
         return -1;
     }
     for (const struct addrinfo *a = all; a && fd < 0; a = a->ai_next)
         fd = try_one(a, until);
     if (fd < 0)
-        (void)sp_fail(e, SP_EBACKEND, 0, "%.60s port %.8s cannot be reached: %s; nothing was changed", host,
+        (void)sp_fail(e, SP_EBACKEND, 0, "%.60s port %.8s cannot be reached: %s; look at host and port", host,
                       port, strerror(errno));
     else
         host_send_at_once(fd);

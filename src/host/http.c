@@ -31,8 +31,7 @@ struct host_http {
 
 static bool lost(const struct host_http *h, const char *what, struct sp_err *e)
 {
-    return sp_fail(e, SP_EBACKEND, 0, "%.60s %s: %s; nothing was changed", h->url.host, what,
-                   strerror(errno));
+    return sp_fail(e, SP_EBACKEND, 0, "%.60s %s: %s; look at the URL", h->url.host, what, strerror(errno));
 }
 
 /* ---- TLS ---- */
@@ -43,8 +42,12 @@ static bool tls_failed(const struct host_http *h, struct sp_err *e)
     const char *text =
         why != X509_V_OK ? X509_verify_cert_error_string(why) : ERR_reason_error_string(ERR_get_error());
 
+    if (why == X509_V_OK && text && strcmp(text, "wrong version number") == 0)
+        return sp_fail(e, SP_EREFUSED, 0,
+                       "%.50s port %.8s does not speak TLS; nothing was sent (try http://)", h->url.host,
+                       h->url.port);
     return sp_fail(e, SP_EREFUSED, 0, "no TLS with %.50s: %.60s; nothing was sent (see --ca)", h->url.host,
-                   text ? text : "the connection ended");
+                   text ? text : strerror(errno));
 }
 
 /* What a TLS call waits for; false when it failed. */
@@ -86,7 +89,7 @@ static bool start_tls(struct host_http *h, const char *ca, struct sp_err *e)
     h->ssl = SSL_new(h->ctx);
     if (!h->ssl || !set_name(h) || SSL_set_fd(h->ssl, h->fd) != 1)
         return tls_failed(h, e);
-    while ((done = SSL_connect(h->ssl)) != 1)
+    for (errno = 0; (done = SSL_connect(h->ssl)) != 1; errno = 0)
         if (!tls_wait(h, done))
             return tls_failed(h, e);
     return true;
@@ -163,19 +166,40 @@ static void drop(struct host_http *h, size_t n)
 
 /* ---- one answer ---- */
 
+/* A TLS alert is how a server that speaks TLS refuses what does not. */
+static bool is_alert(const struct host_http *h)
+{
+    return h->n > 1 && h->in[0] == 0x15 && h->in[1] == 3 && !h->ssl;
+}
+
+static bool no_http(const struct host_http *h, const struct sp_err *why, struct sp_err *e)
+{
+    if (h->n > 5 && memcmp(h->in, "HTTP/", 5) == 0)
+        return sp_fail(e, SP_EREFUSED, 0, "%.50s: %s", h->url.host, why->text);
+    if (is_alert(h))
+        return sp_fail(e, SP_EREFUSED, 0, "%.50s port %.8s speaks TLS; write https://", h->url.host,
+                       h->url.port);
+    return sp_fail(e, SP_EREFUSED, 0, "what answers at %.50s port %.8s is no web server; look at the URL",
+                   h->url.host, h->url.port);
+}
+
 static bool receive_head(struct host_http *h, struct net_http_head *head, struct sp_err *e)
 {
+    struct sp_err why = {0};
+
     for (;;) {
-        enum net_http_result r = net_get_http_head(sp_span(h->in, h->n), head, e);
+        enum net_http_result r = net_get_http_head(sp_span(h->in, h->n), head, &why);
 
         if (r == NET_HTTP_WRONG)
-            return false;
+            return no_http(h, &why, e);
         if (r == NET_HTTP_WHOLE && head->status >= 200)
             return true;
         if (r == NET_HTTP_WHOLE) { /* 100 Continue and its like announce the answer */
             drop(h, head->used);
             continue;
         }
+        if (h->eof && is_alert(h))
+            return no_http(h, &why, e);
         if (h->eof)
             return sp_fail(e, SP_EBACKEND, 0, "%.60s ended the connection; nothing was changed", h->url.host);
         if (!receive(h, e))

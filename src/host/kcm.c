@@ -46,10 +46,15 @@ static bool lost(const struct kcm *k, struct sp_err *e)
 static bool open_daemon(struct kcm *k, struct sp_err *e)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
+    char path[4096];
 
     k->until_us = host_mono_us() + PATIENCE_US;
-    if (!host_find_setting("kcm_socket", to.sun_path, sizeof to.sun_path))
-        snprintf(to.sun_path, sizeof to.sun_path, "%s", SOCKET);
+    if (!host_find_setting("kcm_socket", path, sizeof path))
+        snprintf(path, sizeof path, "%s", SOCKET);
+    if (snprintf(to.sun_path, sizeof to.sun_path, "%s", path) >= (int)sizeof to.sun_path)
+        return sp_fail(e, SP_EBACKEND, 0,
+                       "kcm_socket in krb5.conf is longer than %zu bytes; name another --cache",
+                       sizeof to.sun_path - 1);
     k->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     return (k->fd >= 0 && connect(k->fd, (const struct sockaddr *)&to, sizeof to) == 0) || lost(k, e);
 }

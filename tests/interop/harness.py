@@ -4,14 +4,17 @@
 The realm is ours, or (SALLYPORT_KDC=mit) a stock MIT KDC from the private roots: what passes there shows that a test
 can pass, and that a failure against ours is ours.
 """
+import fcntl
 import os
 import pathlib
 import pty
+import pwd
 import re
 import select
 import signal
 import socket
 import subprocess
+import termios
 import time
 
 import pytest
@@ -82,6 +85,31 @@ def converse(argv, script, env=None, timeout=PATIENCE):
     os.close(fd)
     assert not script, f'never asked for {script[0][0]!r}: {said}'
     return Result(os.waitstatus_to_exitcode(status), said)
+
+
+def ask_on_terminal(argv, question, act, env=None):
+    """A question on a terminal of its own, and what comes of act(pid, terminal): exit status, what was said, whether echo is back."""
+    near, far = pty.openpty()
+    child = subprocess.Popen([str(a) for a in argv], stdin=far, stdout=far, stderr=far, env=env, start_new_session=True,
+                             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    said, end = '', time.monotonic() + 30
+
+    def hear(until):
+        nonlocal said
+        while time.monotonic() < end and not until():
+            if select.select([near], [], [], 0.05)[0]:
+                said += os.read(near, 4096).decode(errors='replace')
+    hear(lambda: question in said)
+    act(child.pid, near)
+    hear(lambda: child.poll() is not None and not select.select([near], [], [], 0.1)[0])
+    status, echo = child.poll(), bool(termios.tcgetattr(far)[3] & termios.ECHO)
+    if status is None:
+        child.kill()
+        child.wait()
+    os.close(near)
+    os.close(far)
+    assert status is not None, f'the question stays open: {said!r}'
+    return status, said, echo
 
 
 def absent(why):
@@ -333,3 +361,58 @@ class Client:
 
     def klist(self, *options):
         return self.run('klist', *options)
+
+
+APACHE_MODULES = '/usr/lib/apache2/modules'
+
+
+def apache(dir, realm, root='mit', several_rounds=False, **env):
+    """Stock Apache with mod_auth_gssapi before one page that says who asks for it: a Server with port, url, dir and errors.
+
+    env: what its process gets besides; KRB5_CONFIG and the place of its replay cache are there. several_rounds lets a login
+    take more than one request, as IAKERB needs."""
+    need_peer(root)
+    (dir / 'htdocs').mkdir(parents=True)
+    (dir / 'htdocs/index.html').write_text('through the small gate\n')
+    (dir / 'replay').mkdir()
+    realm.keytab(f'HTTP/{HOST}', dir / 'http.keytab')
+    user = pwd.getpwnam('www-data')
+    for file in 'http.keytab', 'replay':
+        os.chown(dir / file, user.pw_uid, user.pw_gid)
+    port = free_port()
+    modules = 'mpm_prefork authn_core authz_core authz_user auth_gssapi dir headers'.split()
+    (dir / 'httpd.conf').write_text(
+        ''.join(f'LoadModule {m}_module {APACHE_MODULES}/mod_{m}.so\n' for m in modules) + f'''
+ServerRoot {dir}
+ServerName {HOST}
+Listen 127.0.0.1:{port}
+PidFile {dir}/pid
+ErrorLog {dir}/error.log
+LogLevel info
+User www-data
+Group www-data
+DocumentRoot {dir}/htdocs
+DirectoryIndex index.html
+StartServers 2
+<Directory {dir}/htdocs>
+    AuthType GSSAPI
+    AuthName sallyport
+    GssapiCredStore keytab:{dir}/http.keytab
+    GssapiLocalName Off
+    GssapiConnectionBound {'On' if several_rounds else 'Off'}
+    Require valid-user
+    Header set X-User "expr=%{{REMOTE_USER}}"
+</Directory>
+''')
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(('KRB5', 'SALLYPORT', 'GSS'))}
+    clean.update(KRB5_CONFIG=str(realm.krb5_conf()), KRB5RCACHEDIR=f'{dir}/replay')
+    clean.update((k, str(v)) for k, v in env.items())
+    server = Server(peer(root, 'apache2', '-f', dir / 'httpd.conf', '-DFOREGROUND'), dir / 'stderr.log', port, clean)
+    server.port, server.url, server.dir, server.errors = port, f'http://{HOST}:{port}/', dir, dir / 'error.log'
+    return server
+
+
+def curl(server, env, *options, root='mit'):
+    """What stock curl gets from such a server, with headers."""
+    return run(peer(root, 'curl', '-sS', '-i', '--noproxy', '*', '--resolve', f'{HOST}:{server.port}:127.0.0.1', '--negotiate', '-u', ':',
+                    *options, server.url), env=env)

@@ -27,6 +27,7 @@ def ask(s, token):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    disable_nagle_algorithm = True          # head and body go out by themselves
     behind = None
 
     def token(self):

@@ -13,13 +13,12 @@ import shutil
 import signal
 import stat
 import subprocess
-import termios
 import time
 
 import pytest
 
 import harness
-from harness import PASSWORD, REALM, SALLYPORT, TOP, converse
+from harness import PASSWORD, REALM, SALLYPORT, TOP, ask_on_terminal, converse
 
 OTHER = harness.OTHER_PASSWORD
 
@@ -551,28 +550,7 @@ def test_password_asked_for_on_a_terminal(one):
 
 
 def ask(one, act):
-    """The question for a password on a terminal, and what comes of `act`: exit status, what was said, whether echo is back."""
-    near, far = pty.openpty()
-    child = subprocess.Popen([SALLYPORT, '--root', str(one.root), 'account', 'add', 'asked'], stdin=far, stdout=far, stderr=far,
-                             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-    said, end = '', time.monotonic() + 30
-
-    def hear(until):
-        nonlocal said
-        while time.monotonic() < end and not until():
-            if select.select([near], [], [], 0.05)[0]:
-                said += os.read(near, 4096).decode(errors='replace')
-    hear(lambda: 'New password: ' in said)
-    act(child.pid, near)
-    hear(lambda: child.poll() is not None and not select.select([near], [], [], 0.1)[0])
-    status, echo = child.poll(), bool(termios.tcgetattr(far)[3] & termios.ECHO)
-    if status is None:
-        child.kill()
-        child.wait()
-    os.close(near)
-    os.close(far)
-    assert status is not None, f'the question stays open: {said!r}'
-    return status, said, echo
+    return ask_on_terminal([SALLYPORT, '--root', one.root, 'account', 'add', 'asked'], 'New password: ', act)
 
 
 @pytest.mark.parametrize('act, code, text', [

@@ -142,7 +142,7 @@ def test_mit_without_preauthentication(mit_kdc):
 
 def test_mit_refusals(mit_kdc):
     name = mit_kdc.user('+requires_preauth')
-    login(mit_kdc, name, '-i').refused('^refused 25: .*allow-timestamp for this host.*sallyport.conf')
+    login(mit_kdc, name, '-i').refused("^refused 25: .*the line 'HOST allow-timestamp' in ~/.config/sallyport/pins")
     login(mit_kdc, name, password=WRONG_PASSWORD).refused('^refused 24: wrong password')
     login(mit_kdc, 'nobody').refused('^refused 6: ')
     login(mit_kdc, name, service='host/nowhere').refused('^refused 7: ')
@@ -176,7 +176,7 @@ def test_heimdal_more(heimdal_kdc):
     check(login(heimdal_kdc, name, '-b').ok(), name, 'timestamp', 2, tgt=False)
     text = login(heimdal_kdc, name, '-r').ok()
     assert 'forwarded: ' in text and 'renewed: ' in text, text
-    login(heimdal_kdc, name, '-i').refused('^refused 25: .*allow-timestamp for this host')
+    login(heimdal_kdc, name, '-i').refused("^refused 25: .*the line 'HOST allow-timestamp' in ~/.config/sallyport/pins")
     login(heimdal_kdc, name, password=WRONG_PASSWORD).refused('^refused 24: wrong password')
 
 

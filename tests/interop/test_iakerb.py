@@ -463,6 +463,22 @@ def test_domain_controller_and_tickets_with_a_pac(domain, local, home):
     assert accepted['client'] == member.who and accepted['attributes'].get('urn:mspac:', 0) > 300, accepted
 
 
+def test_domain_controller_and_a_ticket_straight_for_the_service(domain, local, home):
+    """Active Directory puts the account's own name in the place of the service's into what it gives for --service at once; our
+    KDC does not (decisions 13, 14). The client takes no such ticket and comes back by way of a TGT."""
+    member = Member(domain, local, home)
+    gss, web = local.serve(keytab=domain.keytab, root=domain.root), free_port()
+    local.servers.append(Server([sys.executable, HERE / 'negotiate_stand.py', web, gss], home / 'web.log', web, bare()))
+    for way in ['--via', f'http://127.0.0.1:{web}/', '--allow-timestamp'], []:
+        told = json.loads(run([SALLYPORT, 'login', member.who, *way, '--service', SERVICE, '--password-stdin', '--json'],
+                              stdin=PASSWORD + '\n', env=member.env).ok())
+        assert told['ticket'] == f'{SERVICE}@{AD}' and told['proof'] == 'timestamp', told
+        assert [s['came'] for s in told['steps']][-3:] == ['AS-REP', 'AS-REP', 'TGS-REP'], told
+        answer = json.loads(member.connect(gss, '--mech', 'krb5', password=None).ok())
+        assert answer['client'] == member.who and len(answer['steps']) == 1, answer
+        member.cache.unlink()
+
+
 # ---- on the wire ----
 
 ODD_REALMS = ['ELSEWHERE', 'elsewhere.example', '192.0.2.77', 'nas1:88', 'TEST.', 'x' * 255]

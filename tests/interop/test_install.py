@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 
@@ -98,3 +99,28 @@ def test_the_example_configuration_is_a_good_one(staged, tmp_path):
     done = subprocess.run([str(program), 'config', 'check', '--root', str(tmp_path / 'r')], capture_output=True, text=True,
                           timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('how', [[], ['--static']])
+def test_a_program_is_built_with_what_pkg_config_says(staged, tmp_path, how):
+    """dist/examples/embed.c with the shared library, and with all of it, libc too, in one file."""
+    pc = find(staged, 'sallyport.pc')
+    env = dict(os.environ, PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(staged))
+    said = subprocess.run(['pkg-config', '--cflags', '--libs', *how, 'sallyport'], capture_output=True, text=True, timeout=30, check=True,
+                          env=env).stdout
+    flags = ['-static'] if how else [f'-Wl,-rpath,{pc.parent.parent}']
+    built = subprocess.run(['cc', *flags, '-o', str(tmp_path / 'embed'), str(find(staged, 'embed.c')), *shlex.split(said)],
+                           capture_output=True, text=True, timeout=120)
+    assert built.returncode == 0, built.stderr[-3000:]
+    dynamic = subprocess.run(['readelf', '-d', str(tmp_path / 'embed')], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert ('libsallyport.so' in dynamic) == (not how), dynamic
+    subprocess.run([str(tmp_path / 'embed')], check=True, capture_output=True, timeout=60)
+
+
+def test_the_archive_lets_out_what_the_shared_library_does(staged):
+    def names(*argv):
+        out = subprocess.run(['nm', '--defined-only', *argv], capture_output=True, text=True, timeout=60, check=True).stdout
+        return {line.split()[2].split('@')[0] for line in out.splitlines() if len(line.split()) == 3 and line.split()[1].isupper()}
+
+    library, = [p for p in staged.rglob('libsallyport.so*') if not p.is_symlink()]
+    assert names('-g', str(find(staged, 'libsallyport.a'))) == names('-D', str(library)) - {'SALLYPORT_0.1'}

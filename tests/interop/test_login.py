@@ -5,17 +5,19 @@ import os
 import pathlib
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 import conftest
 import harness
-from harness import HOST, MitRealm, PASSWORD, REALM, SALLYPORT, WRONG_PASSWORD, Server, free_port, need_peer, peer, run
+from harness import HOST, MitRealm, PASSWORD, REALM, SALLYPORT, WRONG_PASSWORD, Server, curl, free_port, need_peer, peer, run
 
 HTTP_SERVICE = f'HTTP/{HOST}'
 STAND = pathlib.Path(__file__).with_name('negotiate_stand.py')
@@ -112,7 +114,8 @@ def test_a_shorter_life(user, name):
 def test_keys_instead_of_a_password(realm, user, home):
     keytab = home / 'service.keytab'
     realm.keytab(f'host/{HOST}', keytab)
-    user('login', f'host/{HOST}', '--keytab', keytab).ok()
+    told = json.loads(user('login', f'host/{HOST}', '--keytab', keytab, '--json').ok())
+    assert told['secret'] == 'keytab' and 'via' not in told and 'mutual' not in told
     holds(user, TGT, f'host/{HOST}')
     user('login', 'nobody', '--keytab', keytab).refused('the keytab holds no key of this name')
 
@@ -172,13 +175,23 @@ def test_keyrings(realm, user, name, kind):
         user.stock('mit', 'kdestroy', '-c', cache)
 
 
-@pytest.fixture
-def kcm(home):
-    """Heimdal's daemon that keeps caches, with a /run of its own; where its socket is."""
-    need_peer('kcm')
-    place, log = home / 'run', open(home / 'kcm.log', 'wb')
+KEEPERS = {
+    'kcm': 'exec /usr/sbin/kcm',                                        # Heimdal's
+    'sssd': 'mkdir -p /var/lib/sss/db /var/lib/sss/secrets && sssd --genconf-section=kcm && '
+            'exec /usr/libexec/sssd/sssd_kcm --uid 0 --gid 0 --logger=stderr',
+}
+
+
+@pytest.fixture(params=KEEPERS)
+def kcm(request, home):
+    """A daemon that keeps caches, with a /run and a /var/lib of its own; where its socket is."""
+    need_peer(request.param)
+    place, state, log = home.parent / f'kcm-{request.param}', home / 'lib', open(home / 'kcm.log', 'wb')    # a socket's path is short
+    shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    server = subprocess.Popen(['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /run && exec "$@"', place, *peer('kcm', '/usr/sbin/kcm')],
+    state.mkdir()
+    server = subprocess.Popen(['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /run && mount --bind "$1" /var/lib && shift && exec "$@"', place,
+                               state, *peer(request.param, 'sh', '-c', KEEPERS[request.param])],
                               stdout=log, stderr=log, start_new_session=True)
     path = place / '.heim_org.h5l.kcm-socket'
     for _ in range(100):
@@ -209,8 +222,10 @@ def test_caches_that_a_daemon_keeps(realm, home, name, kcm):
     other = f'KCM:{os.getuid()}:other'
     user.login(f'{name}@{REALM}', '--cache', other).ok()
     holds(user, TGT, name, other)
-    user.env['KRB5_CONFIG'] = str(realm.krb5_conf(kcm_socket=home / 'nothing'))
+    user.env['KRB5_CONFIG'] = str(realm.krb5_conf(kcm_socket='/nothing'))
     user.login(f'{name}@{REALM}').refused('the daemon that keeps KCM: does not answer: No such file or directory')
+    user.env['KRB5_CONFIG'] = str(realm.krb5_conf(kcm_socket='/' + 107 * 'x'))
+    user.login(f'{name}@{REALM}').refused('kcm_socket in krb5.conf is longer than 107 bytes; name another --cache')
 
 
 @pytest.mark.parametrize('cache,pattern', [
@@ -397,8 +412,40 @@ def test_through_a_service(pair, guest):
     assert told['ticket'] == f'{TGT}@{REALM}' and told['cache'] == f'FILE:{guest.cache}'
     assert [(s['sent'], s['came']) for s in told['steps']] == [
         ('AS-REQ', 'error 91 KDC_ERR_MORE_PREAUTH_DATA_REQUIRED'), ('AS-REQ', 'AS-REP')]
+    assert {key: told[key] for key in ('proof', 'secret', 'via', 'finished', 'mutual')} == {
+        'proof': 'spake', 'secret': 'password', 'via': pair.url, 'finished': 'none', 'mutual': False}
+    for key in 'bytes', 'came_bytes', 'us':
+        assert told[key] == sum(s[key] for s in told['steps']) and all(s[key] > 0 for s in told['steps'])
     holds(guest, TGT, guest.name)
     assert 'kvno = ' in guest.stock('mit', 'kvno', HTTP_SERVICE).ok()
+
+
+def test_a_transcript_for_people(pair, guest):
+    who = f'{guest.name}@{REALM}'
+    lines = guest.login(who, '--via', pair.url, root=False).ok().splitlines()
+    step = r' +%d  AS-REQ +\d+ bytes  ->  %s +\d+ bytes +\d+\.\d ms'
+    assert re.fullmatch(step % (1, 'error 91 KDC_ERR_MORE_PREAUTH_DATA_REQUIRED'), lines[0]), lines
+    assert re.fullmatch(step % (2, 'AS-REP'), lines[1]), lines
+    sent, came = (sum(int(re.findall(r'(\d+) bytes', line)[i]) for line in lines[:2]) for i in (0, 1))
+    assert re.fullmatch(rf' +in all +{sent} bytes +{came} bytes +\d+\.\d ms', lines[2]), lines
+    assert len({line.rindex('.') for line in lines[:3]}) == 1                  # one column
+    assert re.fullmatch(rf'{who} is logged in until 20\S+Z', lines[3])
+    assert lines[4:] == [f'{TGT}@{REALM} in FILE:{guest.cache}', "proof: spake; the KDC's reply opened with the password's key",
+                         f'{pair.url} carried it and proved nothing itself (no FINISHED, no mutual authentication)']
+    assert 'proved nothing' not in guest.login(who).ok()
+
+
+def test_what_both_ends_tell_of_the_proof(pair, guest):
+    who = ['--user', f'{guest.name}@{REALM}']
+    ends = lambda told: (told.get('proof'), told['finished'], told['mutual'])
+    for words, tells, accepts in ((['iakerb', *who], ('spake', 'sent', True), 'checked'),
+                                  (['krb5', *who], ('spake', 'none', True), 'none'),
+                                  (['iakerb', '--flags', 'integ', *who], ('spake', 'sent', False), 'checked')):
+        told = json.loads(connect(guest, pair, '--json', '--mech', *words, password=PASSWORD).ok())
+        assert ends(told) == tells, told
+        time.sleep(0.1)
+        accepted = [json.loads(line) for line in pair.gss.said().splitlines() if line.startswith('{')][-1]
+        assert ends(accepted) == (None, accepts, tells[2]), accepted
 
 
 def test_through_a_service_without_naming_the_realm(pair, guest):
@@ -450,7 +497,7 @@ def test_timestamps_only_when_allowed(timestamp_pair, home):
     user.login(who, '--via', timestamp_pair.url, root=False).refused('only an encrypted timestamp is offered.*sallyport login --allow-timestamp')
     assert not user.cache.exists()
     told = user.json(who, '--via', timestamp_pair.url, '--allow-timestamp', root=False)
-    assert told['steps'][-1]['came'] == 'AS-REP'
+    assert told['steps'][-1]['came'] == 'AS-REP' and told['proof'] == 'timestamp'
     assert user.json(who, '--force')['proof'] == 'timestamp'       # straight to the KDC it is no question
 
 
@@ -465,6 +512,52 @@ def test_a_pin_allows_timestamps(timestamp_pair, home):
     file.write_text('[client]\nallow-timestamp = nas2 127.0.0.1\n')
     user.login(who, '--via', timestamp_pair.url, root=False, env=env).ok()
     user('config', 'check', root=False, env=env).ok()
+    (file.parent / 'conf.d').mkdir()
+    (file.parent / 'conf.d/none.conf').write_text('[client]\nallow-timestamp = nas2\n')
+    user.login(who, '--via', timestamp_pair.url, root=False, env=env).refused('only an encrypted timestamp is offered')
+
+
+def test_the_line_that_a_refusal_names(timestamp_pair, home):
+    user = User(timestamp_pair.realm, home)
+    who, pins = f'{timestamp_pair.realm.user()}@{REALM}', home / '.config/sallyport/pins'
+    login = lambda: user.login(who, '--via', timestamp_pair.url, root=False)
+    connect_it = lambda: connect(user, timestamp_pair, '--mech', 'iakerb', '--user', who, password=PASSWORD)
+    said = login().refused("the line 'HOST allow-timestamp' in ~/.config/sallyport/pins$")
+    pins.parent.mkdir(parents=True)
+    pins.write_text(re.search("the line '(.*)' in", said)[1].replace('HOST', '127.0.0.1') + '\n')
+    login().ok()
+    connect_it().refused('only an encrypted timestamp is offered')         # there the service's name says which host is meant
+    pins.write_text(pins.read_text() + f'{HOST} allow-timestamp\n')
+    connect_it().ok()
+    pins.write_text('127.0.0.1 allow-timestamp please\n')
+    answer = login()
+    answer.refused(r'sallyport/pins:1: please is unknown; a line is HOST \[allow-timestamp\] \[old-mit\]$')
+    assert answer.code == 2
+    pins.write_text('127.0.0.1 allow-timestamp\n')
+    pins.chmod(0o664)
+    login().refused("others can write to .*/pins, so its pins are not believed; run 'chmod go-w' on it$")
+    assert 'others can write to' in told(doctor(user)) and 'every login through a service is refused' in told(doctor(user))
+    pins.chmod(0o600)
+    os.chown(pins, 12345, 0)
+    login().refused('pins belongs to uid 12345, so its pins are not believed')
+
+
+def test_programs_believe_the_same_lines(timestamp_pair, home):
+    user = User(timestamp_pair.realm, home)
+    name, pins = timestamp_pair.realm.user(), home / '.config/sallyport/pins'
+    (home / 'mech').write_text(f'sallyport {OWN_OID} {PLUGIN} <interposer>\n')
+    env = dict(user.env, GSS_MECH_CONFIG=str(home / 'mech'), SALLYPORT_ROOT=str(timestamp_pair.realm.root))
+    program = lambda: run([harness.BUILD / 'tests/gss_api', 'pair', f'HTTP@{HOST}', f'acceptor={timestamp_pair.keytab}', f'user={name}',
+                           f'password={PASSWORD}'], env=env)
+    program().refused("only an encrypted timestamp is offered.*the line 'HOST allow-timestamp' in ~/.config/sallyport/pins")
+    pins.parent.mkdir(parents=True)
+    pins.write_text(f'{HOST} allow-timestamp\n')
+    assert f'peer={name}@{REALM}' in program().ok()
+    pins.write_text(f'{HOST} allow-timestamp\n{HOST}\n')
+    program().refused('sallyport/pins:2: nas1.test is pinned to nothing')
+    pins.write_text(f'{HOST} allow-timestamp\n')
+    pins.chmod(0o666)
+    program().refused('others can write to .*pins, so its pins are not believed')
 
 
 def test_one_that_is_slow_stops_nobody(pair, guest):
@@ -565,52 +658,282 @@ def test_every_token_decoded(pair, guest):
     assert PASSWORD not in text
 
 
+# ---- what a person does wrong: one sentence, the right exit status, and nothing left behind ----
+
+def wrong(user, argv, code, pattern, **more):
+    """One line that ends with what to do; the same in JSON."""
+    before = sorted(p.name for p in user.home.iterdir())
+    answer = user(*argv, **more)
+    lines = answer.text.splitlines()
+    assert answer.code == code and len(lines) == 1 and re.fullmatch('sallyport: ' + pattern, lines[0]), answer.text
+    told = json.loads(user(*argv, '--json', **more).text)['error']
+    assert told['status'] == code and lines[0] == 'sallyport: ' + '; '.join(filter(None, [told['text'], told.get('advice')])), told
+    assert sorted(p.name for p in user.home.iterdir()) == before
+
+
+class Answering:
+    """A server that gives everybody these bytes and hangs up."""
+
+    def __init__(self, data):
+        self.data, self.listener = data, socket.create_server(('127.0.0.1', 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            while True:
+                with self.listener.accept()[0] as sock:
+                    sock.recv(65536)
+                    sock.sendall(self.data)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self.port
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def response(status, *headers):
+    return '\r\n'.join([f'HTTP/1.1 {status} x', 'Content-Length: 0', *headers, '', '']).encode()
+
+
+@pytest.mark.parametrize('argv, code, pattern', [
+    (['login'], 2, r"'login' needs USER\[@REALM\]; see 'sallyport login --help'"),
+    (['login', 'alice', 'secret'], 2, "'login' takes one USER.*; a password is never an argument, it is asked for or piped in"),
+    (['login', '@TEST'], 2, 'a name with an empty component; see --help'),
+    (['login', 'alice', '--via', 'nas1'], 2, 'a URL begins with http:// or https://; see --help'),
+    (['login', 'alice', '--service', 'nas1'], 2, "'nas1' names no service; write TYPE/HOST, such as HTTP/nas1.example.org"),
+    (['login', 'alice', '--lifetime', '0s'], 2, 'a ticket without a lifetime is of no use; leave out --lifetime, or say 10h'),
+    (['login', 'alice', '--kcd', 'x'], 2, r'unknown option --kcd; did you mean --kdc\?'),
+    (['login', 'alice@TEST', '--kdc', '127.0.0.1:99999'], 2, r"'127.0.0.1:99999' names no host and port; write HOST:PORT or \[ADDRESS\]:PORT"),
+    (['login', 'alice@TEST', '--kdc', '127.0.0.1:1'], 1, '127.0.0.1 port 1 cannot be reached: Connection refused; look at host and port'),
+    (['login', 'alice', '--keytab', __file__], 2, r'/\S+ is no keytab \(.*\); name another with --keytab'),
+    (['login', 'alice', '--keytab', '/nonexistent'], 3, 'there is no file /nonexistent; look where it went'),
+    (['gss', 'connect', '127.0.0.1'], 2, r"'127.0.0.1' names no host and port; write HOST:PORT or \[ADDRESS\]:PORT"),
+    (['gss', 'connect', '127.0.0.1:1'], 2, r'which service\? Name it with --service TYPE/HOST; see --help'),
+    (['gss', 'connect', '127.0.0.1:1', '--service', 'HTTP/x'], 3, "there is no credential cache .*; run 'sallyport login'"),
+    (['gss', 'connect', '127.0.0.1:1', '--service', 'HTTP/x', '--user', 'alice@TEST', '--password-stdin'], 1,
+     '127.0.0.1 port 1 cannot be reached: Connection refused; look at host and port'),
+    (['gss', 'serve'], 2, 'a service needs its keys; name them with --keytab FILE'),
+    (['gss', 'serve', '--keytab', __file__], 2, r'/\S+ is no keytab \(.*\); name another with --keytab'),
+    (['doctor', 'nas1'], 2, "'doctor' takes no name; see 'sallyport doctor --help'"),
+], ids=lambda v: ' '.join(w for w in v if not w.startswith('/'))[:50] if isinstance(v, list) else '')
+def test_a_slip(user, argv, code, pattern):
+    more = ['--password-stdin'] if argv[0] == 'login' and '--keytab' not in argv else []
+    wrong(user, [*argv, *more], code, pattern, password=PASSWORD)
+
+
+@pytest.mark.parametrize('way', [['--kdc', 'no-such-host.invalid'], ['--via', 'http://no-such-host.invalid/']], ids=['kdc', 'via'])
+def test_a_host_that_nobody_knows(user, way):
+    with pytest.raises(socket.gaierror) as says:        # without a name server it is not known whether there is one
+        socket.getaddrinfo('no-such-host.invalid', 88)
+    wrong(user, ['login', 'alice@TEST', *way, '--password-stdin'], 3 if says.value.errno == socket.EAI_NONAME else 1,
+          "there is no way to no-such-host.invalid: .*; look at the host's name", password=PASSWORD)
+
+
+def test_a_cache_where_none_can_be(user, name):
+    wrong(user, ['login', name, '--cache', 'FILE:/nonexistent/cc', '--password-stdin'], 1,
+          '/nonexistent/cc cannot be made: No such file or directory; nothing was changed', password=PASSWORD)
+
+
+HTTP, HTTPS = 'http://127.0.0.1:{}/', 'https://127.0.0.1:{}/'
+
+
+@pytest.mark.parametrize('url, data, pattern', [
+    (HTTP, response(200), '127.0.0.1 answers 200 and does not ask for Negotiate there; try another path'),
+    (HTTP, response(302, 'Location: /login'), '127.0.0.1 answers 302 and does not ask for Negotiate there; try another path'),
+    (HTTP, response(401, 'WWW-Authenticate: Basic realm="x"'), '127.0.0.1 answers 401 and does not ask for Negotiate there; try another path'),
+    (HTTP, response(401, 'WWW-Authenticate: Negotiate'), r"127.0.0.1 does not take IAKERB \(status 401\); see 'sallyport doctor' on it"),
+    (HTTP, response(401, 'WWW-Authenticate: Negotiate oQcwBaADCgEC'), 'the server rejects the negotiation; nothing was changed'),
+    (HTTP, response(401, 'WWW-Authenticate: Negotiate oYH='), '127.0.0.1 sends a Negotiate token that is no base64; nothing was changed'),
+    (HTTP, response(401, 'WWW-Authenticate: Negotiate YWJj'), '.*; nothing was changed'),
+    (HTTP, b'HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n', '127.0.0.1: this is no HTTP response to trust: .*; nothing was changed'),
+    (HTTP, b'SSH-2.0-OpenSSH_9.2\r\n', r'what answers at 127.0.0.1 port \d+ is no web server; look at the URL'),
+    (HTTP, b'\x15\x03\x03\0\x02\x02\x28', r'127.0.0.1 port \d+ speaks TLS; write https://'),
+    (HTTP, b'', '127.0.0.1 ended the connection; nothing was changed'),
+    (HTTPS, response(400), r'127.0.0.1 port \d+ does not speak TLS; nothing was sent \(try http://\)'),
+    (HTTPS, b'', r'no TLS with 127.0.0.1: .*; nothing was sent \(see --ca\)'),
+    (None, response(400), r'what answers at 127.0.0.1:\d+ is no KDC; look at host and port'),
+    (None, b'\0\0\0\x03abc', 'this is no answer of a KDC to such a request; nothing was changed'),
+    (None, b'', r'the KDC at 127.0.0.1:\d+ does not answer: .*; look at host and port'),
+])
+def test_something_else_answers(user, name, url, data, pattern):
+    with Answering(data) as port:
+        way = ['--via', url.format(port)] if url else ['--kdc', f'127.0.0.1:{port}']
+        wrong(user, ['login', f'{name}@{REALM}', *way, '--password-stdin'], 1, pattern, password=PASSWORD, root=False)
+
+
+def test_gss_connect_calls_something_else(pair, guest):
+    call = lambda port: ['gss', 'connect', f'127.0.0.1:{port}', '--service', HTTP_SERVICE, '--user', f'{guest.name}@{REALM}', '--password-stdin']
+    with Answering(response(400)) as port:
+        wrong(guest, call(port), 1, r"a frame of \d+ bytes, and at most 65000 are taken; is the other side 'sallyport gss'\?", password=PASSWORD)
+    with Answering(b'\0\0\0\x03abc') as port:
+        wrong(guest, call(port), 1, '.*; nothing was changed', password=PASSWORD)
+    with Answering(b'') as port:
+        wrong(guest, call(port), 1, 'the other side sends nothing: .*; see what it says', password=PASSWORD)
+
+
+@pytest.mark.parametrize('argv', [['login', '{who}'], ['gss', 'connect', '{at}', '--service', HTTP_SERVICE, '--user', '{who}']], ids=['login', 'connect'])
+@pytest.mark.parametrize('act, code, text', [
+    (b'half a pass\x03', -signal.SIGINT, 'interrupted; nothing was changed'),
+    (b'\n', 2, 'the password is empty; give one line'),
+    (b'\x04', 2, 'the password is empty; give one line'),
+], ids=['control-C', 'return', 'control-D'])
+def test_the_question_for_a_password(pair, guest, argv, act, code, text):
+    argv = [word.format(who=f'{guest.name}@{REALM}', at=f'127.0.0.1:{pair.port}') for word in argv]
+    status, said, echo = harness.ask_on_terminal([SALLYPORT, '--root', pair.realm.root, *argv], 'assword', lambda pid, fd: os.write(fd, act), guest.env)
+    assert status == code and echo and text in said and said.count('sallyport:') == 1 and 'half a pass' not in said, (status, said, echo)
+    assert not guest.cache.exists()
+
+
+@pytest.mark.parametrize('places, code, cache, said', [
+    ('>&-', 1, True, 'standard output cannot be written; what was asked for was done'),
+    ('>/dev/full', 1, True, 'standard output cannot be written; what was asked for was done'),
+    ('2>&-', 0, True, ''),
+    ('--trace 2>&-', 0, True, ''),
+    ('--trace 2>/dev/full', 0, True, ''),
+    ('<&-', 1, False, 'the password cannot be read: Bad file descriptor; nothing was changed'),
+    ('<&- >&- 2>&-', 1, False, ''),
+])
+def test_standard_places_that_are_not_there(realm, user, name, places, code, cache, said):
+    """What was meant for people goes into no socket and no file."""
+    script = f'"$@" --password-stdin {places}'
+    answer = run(['sh', '-c', script, 'sh', SALLYPORT, 'login', f'{name}@{REALM}', '--kdc', f'127.0.0.1:{realm.port}'], stdin=PASSWORD + '\n', env=user.env)
+    assert answer.code == code and user.cache.exists() == cache and (not said or f'sallyport: {said}\n' == answer.text), answer.text
+    if cache:
+        holds(user, TGT, name)
+
+
+def test_a_full_disk_for_a_collection(user, name, home):
+    disk = home / 'disk'
+    disk.mkdir()
+    script = ('mount -t tmpfs -o size=16k none "$0" || exit 99; mkdir -m 700 "$0/caches"; dd if=/dev/zero of="$0/fill" bs=1k 2>/dev/null; '
+              '"$@"; code=$?; ls -A "$0/caches"; exit $code')
+    answer = user.login(f'{name}@{REALM}', '--cache', f'DIR:{disk}/caches', prefix=['unshare', '-m', 'sh', '-c', script, disk])
+    assert answer.code == 1 and re.fullmatch('sallyport: .* cannot be (made|written): No space left on device; nothing was changed\n', answer.text), answer.text
+
+
+# ---- nothing of this needs root ----
+
+class Ordinary(User):
+    """A user like any other: no rights, a home of one's own, and configuration that belongs to root."""
+
+    def __init__(self, realm, home):
+        super().__init__(realm, home)
+        self.id = pwd.getpwnam('nobody')
+        self.drop = ['setpriv', f'--reuid={self.id.pw_uid}', f'--regid={self.id.pw_gid}', '--clear-groups', '--no-new-privs']
+        self.env['SALLYPORT_ROOT'] = str(realm.root)
+        self.name = realm.user()
+        self.who = f'{self.name}@{REALM}'
+        self.own(home)
+
+    def own(self, path):
+        os.chown(path, self.id.pw_uid, self.id.pw_gid)
+        return path
+
+    def __call__(self, *argv, **more):
+        return super().__call__(*argv, root=False, prefix=self.drop, **more)
+
+    def login(self, *argv, **more):
+        return super().login(self.who, *argv, **more)
+
+    def stock(self, root, *argv, **env):
+        need_peer(root)
+        return run(peer(root, *self.drop, *argv), env=dict(self.env, **env))
+
+    def keytab(self, of):
+        path = self.home / 'http.keytab'
+        path.write_bytes(of.read_bytes())
+        path.chmod(0o600)
+        return self.own(path)
+
+
+@pytest.fixture
+def ordinary(pair, home):
+    return Ordinary(pair.realm, home)
+
+
+@pytest.mark.parametrize('cache', ['FILE:{home}/cc', 'DIR:{home}/caches', 'KEYRING:user:sallyport-{name}', 'KEYRING:persistent:{uid}', ''])
+def test_an_ordinary_users_cache(ordinary, cache):
+    cache = cache.format(home=ordinary.home, name=ordinary.name, uid=ordinary.id.pw_uid)
+    usual = pathlib.Path(f'/tmp/krb5cc_{ordinary.id.pw_uid}')
+    assert not usual.exists(), 'somebody uses that account'
+    env = {'KRB5CCNAME': cache}
+    try:
+        told = json.loads(ordinary.login('--json', env=env).ok())
+        assert told['cache'].replace('DIR::', 'DIR:').startswith(cache or f'FILE:{usual}')
+        text = ordinary.stock('mit', 'klist', KRB5CCNAME=told['cache']).ok()
+        assert f'Default principal: {ordinary.who}' in text and f'{TGT}@{REALM}' in text, text
+        assert 'kvno = ' in ordinary.stock('mit', 'kvno', HTTP_SERVICE, KRB5CCNAME=told['cache']).ok()
+        ordinary.login('--service', HTTP_SERVICE, env=env).ok()
+        if cache.startswith('FILE') or not cache:
+            where = pathlib.Path(told['cache'][5:]).stat()
+            assert (where.st_uid, where.st_mode & 0o7777) == (ordinary.id.pw_uid, 0o600)
+    finally:
+        ordinary.stock('mit', 'kdestroy', '-A', KRB5CCNAME=told['cache'])
+        usual.unlink(missing_ok=True)
+
+
+def test_an_ordinary_users_cache_that_a_daemon_keeps(ordinary, kcm):
+    ordinary.env.update(KRB5_CONFIG=str(ordinary.realm.krb5_conf(kcm_socket=kcm)), KRB5CCNAME='KCM:')
+    assert json.loads(ordinary.login('--json').ok())['cache'] == 'KCM:'
+    holds(ordinary, TGT, ordinary.name)
+    root = User(ordinary.realm, ordinary.home)
+    root.env.update(ordinary.env)
+    assert ordinary.name not in root.stock('mit', 'klist').text            # another user's
+
+
+def test_an_ordinary_user_at_both_ends(ordinary, pair):
+    keytab, port = ordinary.keytab(pair.keytab), free_port()
+    server = Server([*ordinary.drop, SALLYPORT, 'gss', 'serve', '--json', '--keytab', keytab, '--listen', f'127.0.0.1:{port}'],
+                    ordinary.home / 'serve.log', port, env=ordinary.env)
+    try:
+        web = pair.web(f'ordinary-{ordinary.name}')
+        ordinary.login('--via', f'http://127.0.0.1:{web}/').ok()
+        holds(ordinary, TGT, ordinary.name)
+        for mech in MECHS:
+            told = json.loads(ordinary('gss', 'connect', f'127.0.0.1:{port}', '--service', HTTP_SERVICE, '--mech', mech, '--user', ordinary.who,
+                                       '--password-stdin', '--json', password=PASSWORD).ok())
+            assert told['client'] == ordinary.who and told['echo'] == 'hello'
+        assert json.loads(ordinary('gss', 'connect', f'127.0.0.1:{port}', '--service', HTTP_SERVICE, '--json').ok())['client'] == ordinary.who
+        assert (ordinary.home / 'rcache').stat().st_uid == ordinary.id.pw_uid
+    finally:
+        server.stop()
+
+
+def test_an_ordinary_users_programs(ordinary, pair):
+    (ordinary.home / 'mech').write_text(f'sallyport {OWN_OID} {PLUGIN} <interposer>\n')
+    (ordinary.home / 'no-kdc.conf').write_text(f'[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n rdns = false\n')
+    ordinary.env.update(GSS_MECH_CONFIG=str(ordinary.home / 'mech'), KRB5_CONFIG=str(ordinary.home / 'no-kdc.conf'))
+    report = doctor(ordinary)
+    assert report['iakerb'] == str(PLUGIN) and report['courier']['answers'], report
+    assert [f for f in report['findings'] if 'GSS_MECH_CONFIG' not in f['what']] == []
+    keytab = ordinary.keytab(pair.keytab)
+    said = run([*ordinary.drop, harness.BUILD / 'tests/gss_api', 'pair', f'HTTP@{HOST}', f'acceptor={keytab}', f'user={ordinary.name}',
+                f'password={PASSWORD}'], env=ordinary.env).ok()
+    assert f'peer={ordinary.who}' in said and 'mech=iakerb' in said, said
+    ordinary.login().ok()
+    said = run([*ordinary.drop, harness.BUILD / 'tests/gss_api', 'pair', f'HTTP@{HOST}', f'acceptor={keytab}'], env=ordinary.env).ok()
+    assert f'peer={ordinary.who}' in said, said
+
+
 # ---- a stock web server with our mechanism in it ----
 
 PLUGIN = harness.BUILD / 'src/plugin/mech_sallyport.so'
-MODULES = '/usr/lib/apache2/modules'
 OWN_OID = '1.3.6.1.4.1.32473.88.5'      # an interposer needs one of its own
 
 
 @pytest.fixture(scope='module')
 def apache(pair, place):
     """Stock Apache with mod_auth_gssapi; the interposer is all that is ours in it."""
-    need_peer('mit')
     assert PLUGIN.exists(), f'{PLUGIN} is not built'
-    dir, port = place / 'login-apache', free_port()
-    (dir / 'htdocs').mkdir(parents=True)
-    (dir / 'htdocs/index.html').write_text('through the small gate\n')
-    (dir / 'mech').write_text(f'sallyport {OWN_OID} {PLUGIN} <interposer>\n')
-    (dir / 'http.keytab').write_bytes(pair.keytab.read_bytes())
-    server_user = pwd.getpwnam('www-data')
-    os.chown(dir / 'http.keytab', server_user.pw_uid, server_user.pw_gid)
-    modules = 'mpm_prefork authn_core authz_core authz_user auth_gssapi dir headers'.split()
-    (dir / 'httpd.conf').write_text(''.join(f'LoadModule {m}_module {MODULES}/mod_{m}.so\n' for m in modules) + f'''
-ServerRoot {dir}
-ServerName {HOST}
-Listen 127.0.0.1:{port}
-PidFile {dir}/pid
-ErrorLog {dir}/error.log
-User www-data
-Group www-data
-DocumentRoot {dir}/htdocs
-DirectoryIndex index.html
-StartServers 2
-<Directory {dir}/htdocs>
-    AuthType GSSAPI
-    AuthName sallyport
-    GssapiCredStore keytab:{dir}/http.keytab
-    GssapiConnectionBound On
-    Require valid-user
-    Header set X-User "expr=%{{REMOTE_USER}}"
-</Directory>
-''')
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('KRB5', 'SALLYPORT'))}
-    env.update(GSS_MECH_CONFIG=str(dir / 'mech'), SALLYPORT_ROOT=str(pair.realm.root), KRB5_CONFIG=str(pair.realm.krb5_conf()),
-               KRB5RCACHENAME='none:')
-    server = Server(peer('mit', 'apache2', '-f', dir / 'httpd.conf', '-DFOREGROUND'), dir / 'stderr.log', port, env)
-    server.url, server.port, server.errors = f'http://{HOST}:{port}/', port, dir / 'error.log'
-    server.mech = dir / 'mech'
+    mech = place / 'login-mech'
+    mech.write_text(f'sallyport {OWN_OID} {PLUGIN} <interposer>\n')
+    server = harness.apache(place / 'login-apache', pair.realm, several_rounds=True, GSS_MECH_CONFIG=mech, SALLYPORT_ROOT=pair.realm.root)
+    server.mech = mech
     yield server
     server.stop()
 
@@ -619,8 +942,7 @@ def user_of(guest, apache):
     """Who stock curl is there: its configuration names no KDC, so all it has is the way through the server."""
     conf = guest.home / 'no-kdc.conf'
     conf.write_text(f'[libdefaults]\n  default_realm = {REALM}\n  dns_lookup_kdc = false\n  rdns = false\n  dns_canonicalize_hostname = false\n')
-    text = guest.stock('mit', 'curl', '-sS', '-i', '--noproxy', '*', '--resolve', f'{HOST}:{apache.port}:127.0.0.1', '--negotiate', '-u', ':',
-                       apache.url, KRB5_CONFIG=str(conf), GSS_MECH_CONFIG=str(apache.mech)).ok()
+    text = curl(apache, dict(guest.env, KRB5_CONFIG=str(conf), GSS_MECH_CONFIG=str(apache.mech))).ok()
     assert '200 OK' in text and 'through the small gate' in text, text
     return re.search(r'X-User: (.*?)\r?$', text, re.M)[1]
 

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Stock servers that accept this realm's tickets: smbd and Apache with mod_auth_gssapi, on private ports."""
-import os
-import pwd
-
 import pytest
 
-from harness import Client, HOST, PASSWORD, REALM, WRONG_PASSWORD, Server, free_port, need_peer, peer
-
-MODULES = '/usr/lib/apache2/modules'
+import harness
+from harness import Client, HOST, PASSWORD, REALM, WRONG_PASSWORD, Server, curl, free_port, need_peer, peer
 
 
 @pytest.fixture(scope='module')
@@ -89,61 +85,21 @@ def test_smbclient_with_a_wrong_password(realm, samba):
 
 @pytest.fixture(scope='module')
 def apache(realm, place):
-    need_peer('mit')
-    dir = place / 'apache'
-    (dir / 'htdocs').mkdir(parents=True)
-    (dir / 'htdocs' / 'index.html').write_text('through the small gate\n')
     realm.service_add(f'HTTP/{HOST}')
-    realm.keytab(f'HTTP/{HOST}', dir / 'http.keytab')
-    server_user = pwd.getpwnam('www-data')
-    (dir / 'replay').mkdir()
-    for file in 'http.keytab', 'replay':
-        os.chown(dir / file, server_user.pw_uid, server_user.pw_gid)
-    port = free_port()
-    modules = 'mpm_prefork authn_core authz_core authz_user auth_gssapi dir headers'.split()
-    (dir / 'httpd.conf').write_text(
-        ''.join(f'LoadModule {m}_module {MODULES}/mod_{m}.so\n' for m in modules) + f'''
-ServerRoot {dir}
-ServerName {HOST}
-Listen 127.0.0.1:{port}
-PidFile {dir}/pid
-ErrorLog {dir}/error.log
-LogLevel info
-User www-data
-Group www-data
-DocumentRoot {dir}/htdocs
-DirectoryIndex index.html
-StartServers 2
-<Directory {dir}/htdocs>
-    AuthType GSSAPI
-    AuthName sallyport
-    GssapiCredStore keytab:{dir}/http.keytab
-    GssapiLocalName Off
-    Require valid-user
-    Header set X-User "expr=%{{REMOTE_USER}}"
-</Directory>
-''')
-    server = Server(peer('mit', 'apache2', '-f', dir / 'httpd.conf', '-DFOREGROUND'), dir / 'stderr.log', port,
-                    dict(os.environ, KRB5_CONFIG=str(realm.krb5_conf()), KRB5RCACHEDIR=f'{dir}/replay'))
-    server.port = port
+    server = harness.apache(place / 'apache', realm)
     yield server
     server.stop()
-
-
-def curl(client, port, *options):
-    return client.run('curl', '-sS', '-i', '--noproxy', '*', '--resolve', f'{HOST}:{port}:127.0.0.1', '--negotiate',
-                      '-u', ':', *options, f'http://{HOST}:{port}/')
 
 
 def test_curl_negotiate(realm, mit, apache):
     name = realm.user()
     mit.run('kinit', name, stdin=PASSWORD + '\n').ok()
-    text = curl(mit, apache.port).ok()
+    text = curl(apache, mit.env).ok()
     assert '200 OK' in text and 'through the small gate' in text
     assert f'X-User: {name}@{REALM}' in text
     assert f'HTTP/{HOST}@{REALM}' in mit.klist().ok()
 
 
 def test_curl_without_a_ticket(realm, mit, apache):
-    text = curl(mit, apache.port).text
+    text = curl(apache, mit.env).text
     assert '401 Unauthorized' in text and 'small gate' not in text
