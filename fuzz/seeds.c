@@ -176,6 +176,79 @@ static void seed_config(void)
     }
 }
 
+/* Operations of fuzz/lib.c. */
+static void seed_lib(void)
+{
+#define I "i\x00\x02\x3e\x01\x01\x01\x03" /* alice to host/nas1, IAKERB, with a time stamp */
+#define A "a\x01\x00\x00"
+#define L "l\x02\x00\x02\x07\x01\x01\x00" /* a TGT that may do everything */
+#define S(s)                                                                                                 \
+    {                                                                                                        \
+        (const uint8_t *)(s), sizeof(s) - 1                                                                  \
+    }
+    static const struct sp_span runs[] = {
+        S("n\x0b\x00\x00\x07"
+          "d\x00\x02\x01\x01\x00\x20g\x00"
+          "e\x00\x02\x01\x00"),
+        S("n\x0b\x00\x00\x07"
+          "d\x00\x02\x01\x01\x03\x20g\x00"
+          "p\x02\x00\x08\x00\x08\x00\x01\x00\x00\x7e\x00"
+          "e\x00\x02\x02\x00"),
+        S(I A "r\x00\x01t\x00\x01\x01t\x01\x00\x00v\x00\x01\x01\x0bv\x01\x00\x00\x0cq\x00q\x01"),
+        S("i\x00\x03\x3e\x39\x01\x01\x03" A "r\x00\x01v\x01\x00\x01\x0at\x00\x01\x00"), /* SPNEGO */
+        S("i\x00\x00\x3e\x01\x01\x01\x03" A "r\x00\x01t\x00\x01\x01"),                  /* SPAKE */
+        S("i\x00\x06\x3e\x01\x01\x02\x03" A "r\x00\x01"),                               /* discovery */
+        S("i\x00\x0a\x3e\x01\x01\x01\x03" A "r\x00\x01"),                               /* by AS */
+        S("i\x00\x12\x3e\x01\x01\x01\x03"
+          "a\x01\x08\x00"
+          "r\x00\x01"), /* old MIT */
+        S("i\x00\x02\x7e\x41\x01\x01\x03"
+          "a\x01\x40\x00"
+          "r\x00\x01v\x00\x01\x01\x0d"), /* DCE, bindings */
+        S(I A "r\x00\x01x\x00m\x02t\x02\x01\x01t\x01\x02\x00x\x01x\x02m\x03v\x03\x02\x01\x0b"),
+        S(L "g\x02"
+            "i\x00\x02\x3f\x01\x04\x01\x03" A "r\x00\x01q\x01"), /* delegated */
+        S(L "g\x02"
+            "l\x03\x01\x00\x00\x04\x01\x05"
+            "g\x03"
+            "l\x03\x02\x00\x00\x04\x01\x00"
+            "g\x03"), /* tickets */
+        S(L "g\x02"
+            "l\x03\x03\x00\x00\x04\x01\x00"
+            "g\x03" L "g\x02"),
+        S(I "e\x00\x00\x07\x00" A "e\x01\x01\x00\x00"
+            "k\x02"
+            "e\x01\x02\x02\x00"
+            "e\x00\x01\x00\x00f\x00"
+            "e\x01\x03\x00\x55"),
+        S(I A "e\x01\x00\x07\x00"
+              "c\x00\x00\x04\x01"
+              "e\x01\x01\x00\x00"),
+        S(I A "r\x00\x01w\x00\x01\x20"
+              "c\x00\x00\x20\x80u\x01w\x00\x00\x20u\x01u\x01"),
+        S(I A "r\x00\x01x\x00c\x05\x00\x08\xffm\x02p\x05\x00\x04"
+              "abcdm\x02"),
+        S("p\x07\x00\x06secreth\x12\x10\x00h\x14\x00\x00h\x07\x00\x00"),
+        S("n\x06\x08\x00\x06n\x06\x00\x05\x06n\x07\x0f\x00\x06n\x08\x00\x00\x06j\x06"
+          "c\x06\x00\x03\x01j\x06"),
+        S("s\x03" I "s\x05" A "y\x02"
+          "r\x00\x01s\x01v\x00\x01\x01\x0by\x01t\x00\x01\x01"),
+        S(I A "z\xff"
+              "r\x00\x01z\xffz\xff"
+              "t\x00\x01\x01"),
+    };
+    char name[16];
+
+    for (unsigned i = 0; i < sizeof runs / sizeof *runs; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        save("lib", name, runs[i], sp_span("", 0));
+    }
+#undef I
+#undef A
+#undef L
+#undef S
+}
+
 /* ---- exchanges ---- */
 
 static struct sp_span framed(uint8_t flags, struct sp_span request, uint8_t head[3])
@@ -551,6 +624,7 @@ int main(int argc, char **argv)
     seed_framing();
     seed_sec();
     seed_config();
+    seed_lib();
     seed_as(&m, &keep);
     seed_spake(w, &m, &keep);
     seed_tgs(w, &m, &keep);
