@@ -13,7 +13,7 @@ static uint8_t large[70000];
 static void frames_come_back(void **state)
 {
     const struct sp_span all = {large, sizeof large};
-    struct courier_frame rows[5] = {0};
+    struct courier_frame rows[6] = {0};
 
     (void)state;
     rows[0].type = COURIER_CARRY;
@@ -40,6 +40,10 @@ static void frames_come_back(void **state)
     rows[4].other_count = 2;
     rows[4].old_mit = COURIER_OLD_MIT_ACCEPT;
     rows[4].finished = COURIER_FINISHED_REQUIRED;
+    rows[5].type = COURIER_NOTE;
+    rows[5].client = sp_str("alice@NAS1");
+    rows[5].service = sp_str("HTTP/nas1");
+    rows[5].text = sp_str("accepted");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct courier_frame got = {0};
         struct sp_span made = {0};
@@ -57,6 +61,7 @@ static void frames_come_back(void **state)
         assert_int_equal(got.code, rows[i].code);
         assert_true(sp_same(got.realm, rows[i].realm) && sp_same(got.message, rows[i].message));
         assert_true(sp_same(got.text, rows[i].text) && sp_same(got.service, rows[i].service));
+        assert_true(sp_same(got.client, rows[i].client));
         assert_int_equal(got.alias_count, rows[i].alias_count);
         for (uint32_t k = 0; k < got.alias_count; k++)
             assert_true(sp_same(got.alias[k], rows[i].alias[k]));

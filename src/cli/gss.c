@@ -375,12 +375,27 @@ static void print_facts(struct cli *c, cJSON *facts)
     cJSON_Delete(facts);
 }
 
+/* For the daemon's records. */
+static void note(struct server *s, const struct kctx *k, const struct sp_err *why)
+{
+    struct host_note n = {
+        .why = why, .service = k ? sp_str(k->service) : SP_LIT("gss"), .client = sp_str(k ? k->client : "")};
+
+    n.no_finished = k && k->no_finished;
+    host_note(&s->l->route.courier, &n, &s->l->mem);
+}
+
 static bool serve_one(struct server *s, struct pair *p, struct sp_err *e)
 {
     struct sp_span message;
 
-    if (!sec_new_acceptor(&p->sec, s->l->crypto, &s->how, &s->l->engine, e) || !establish(p, false, e))
+    if (!sec_new_acceptor(&p->sec, s->l->crypto, &s->how, &s->l->engine, e))
         return false;
+    if (!establish(p, false, e)) {
+        note(s, NULL, e);
+        return false;
+    }
+    note(s, sec_kctx(p->sec), NULL);
     print_facts(s->l->c, tell(p));
     for (size_t used = s->l->mem.used; get_message(p, &message, e); s->l->mem.used = used) {
         struct sp_span copy = sp_dup(&s->l->mem, message, e);

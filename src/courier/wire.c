@@ -21,6 +21,8 @@ static struct sp_span *field_of(struct courier_frame *f, uint8_t type)
         return &f->transport;
     case COURIER_TLV_TEXT:
         return &f->text;
+    case COURIER_TLV_CLIENT:
+        return &f->client;
     case COURIER_TLV_ALIAS:
         return f->alias_count < COURIER_ALIASES_MAX ? &f->alias[f->alias_count++] : NULL;
     case COURIER_TLV_OTHER:
@@ -109,6 +111,7 @@ static void put_setting(struct sp_emit *o, uint8_t type, uint8_t value)
 
 static void put_frame(struct sp_emit *o, const struct courier_frame *f)
 {
+    put_field(o, COURIER_TLV_CLIENT, f->client);
     for (uint32_t i = f->other_count; i > 0; i--)
         put_field(o, COURIER_TLV_OTHER, f->other[i - 1]);
     put_setting(o, COURIER_TLV_FINISHED, f->finished);

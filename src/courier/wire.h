@@ -23,6 +23,8 @@ enum courier_type {
     COURIER_REFUSED = 3, /* code (85, 86 or another KRB-ERROR code), text */
     COURIER_HELLO = 4,   /* asks for the local realm: answered by COURIER_REALM */
     COURIER_REALM = 5,   /* realm, aliases and other realms (one TLV each), what acceptors are to do */
+    COURIER_NOTE = 6, /* how a context ended: code (0: accepted), text, client, service, address; a record is
+                         made of it, and nothing is answered */
 };
 enum courier_tlv {
     COURIER_TLV_REALM = 1,     /* UTF-8 */
@@ -36,6 +38,7 @@ enum courier_tlv {
     COURIER_TLV_OLD_MIT = 9,   /* u8, enum courier_old_mit */
     COURIER_TLV_FINISHED = 10, /* u8, enum courier_finished */
     COURIER_TLV_OTHER = 11,    /* a realm beside the local one that clients may ask for */
+    COURIER_TLV_CLIENT = 12,   /* a principal, as text */
 };
 #define COURIER_ALIASES_MAX 64
 #define COURIER_OTHERS_MAX 16
@@ -48,7 +51,7 @@ enum courier_finished { COURIER_FINISHED_REQUIRED = 1, COURIER_FINISHED_OPTIONAL
 struct courier_frame {
     uint8_t type;
     uint32_t id;
-    struct sp_span realm, message, address, service, transport, text;
+    struct sp_span realm, message, address, service, transport, text, client;
     int32_t code;
     struct sp_span alias[COURIER_ALIASES_MAX];
     uint32_t alias_count;

@@ -4,6 +4,7 @@
  * waits for nothing.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -211,10 +212,27 @@ static void say_realm(struct courier_stream *s, uint32_t id)
     courier_send(s, &f);
 }
 
+/* One record for each context beside those of its requests: whom the acceptor took the client for, or why it
+ * did not. It is the acceptor's word. */
+static void record_context(struct courier_stream *s, const struct courier_frame *f)
+{
+    char text[160];
+    struct courier_refusal r = {
+        .event = "context", .code = f->code, .text = text, .acceptor = f->service, .client = f->client};
+    struct kdc_source source;
+
+    (void)snprintf(text, sizeof text, "%.*s", (int)(f->text.n < 150 ? f->text.n : 150),
+                   (const char *)f->text.p);
+    courier_source(s->courier, s->peer->uid, f->address, &source);
+    courier_record(s->courier, &source, &r);
+}
+
 static void serve_frame(struct courier_stream *s, const struct courier_frame *f)
 {
     if (f->type == COURIER_HELLO)
         say_realm(s, f->id);
+    else if (f->type == COURIER_NOTE)
+        record_context(s, f);
     else if (f->type == COURIER_CARRY)
         courier_carry(s, f);
     else

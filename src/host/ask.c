@@ -241,6 +241,31 @@ bool host_ask(struct host_courier *h, struct sp_span realm, struct sp_span messa
     return true;
 }
 
+static int32_t code_of(const struct sp_err *why)
+{
+    return !why ? 0 : why->proto > 0 && why->proto < 128 ? why->proto : KRB_ERR_GENERIC;
+}
+
+void host_note(struct host_courier *h, const struct host_note *n, struct sp_arena *mem)
+{
+    const char *text = n->why           ? n->why->text
+                       : n->no_finished ? "accepted without FINISHED, as [iakerb] finished allows"
+                                        : "accepted";
+    struct courier_frame f = {.type = COURIER_NOTE,
+                              .id = ++h->last,
+                              .code = code_of(n->why),
+                              .text = sp_str(text),
+                              .client = n->client,
+                              .service = n->service,
+                              .address = sp_span(h->address, h->address_n)};
+    struct sp_span frame;
+    struct sp_err e = {0};
+
+    if (h->fd >= 0 && h->owner == getpid() && courier_make(&f, mem, &frame, &e) &&
+        send(h->fd, frame.p, frame.n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)frame.n)
+        host_courier_close(h); /* half a frame must not stand before the next */
+}
+
 static bool keep_spans(struct sp_arena *mem, const struct sp_span *v, uint32_t count, struct sp_spans *out,
                        struct sp_err *e)
 {

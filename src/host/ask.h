@@ -35,6 +35,15 @@ SP_MUST bool host_ask(struct host_courier *h, struct sp_span realm, struct sp_sp
                       struct sp_span service, int timeout_ms, struct sp_arena *mem, struct sp_span *reply,
                       struct sp_err *e);
 
+/* How a context ended, for the daemon's records. Where no connection is open, as in contexts that carried
+ * nothing, nothing is said; it never waits. */
+struct host_note {
+    const struct sp_err *why; /* NULL: accepted */
+    bool no_finished;         /* accepted, though nothing covers the messages that were carried */
+    struct sp_span client, service;
+};
+void host_note(struct host_courier *h, const struct host_note *n, struct sp_arena *mem);
+
 /* The local realm, and what its administrator wants acceptors to do ([iakerb]). Spans lie in mem. */
 struct host_realm {
     struct sp_span name;

@@ -23,8 +23,9 @@ from test_daemon import (NOBODY, as_req, as_root, connect, contents, der, error_
                          kdc, kinit, name, receive, receive_frame)
 from test_secrets import found, known_keys, memory, scan
 
-CARRY, CARRIED, REFUSED, HELLO, REALM_IS = range(1, 6)
-T_REALM, T_MESSAGE, T_ADDRESS, T_SERVICE, T_TRANSPORT, T_CODE, T_TEXT, T_ALIAS, T_OLD_MIT, T_FINISHED, T_OTHER = range(1, 12)
+CARRY, CARRIED, REFUSED, HELLO, REALM_IS, NOTE = range(1, 7)
+T_REALM, T_MESSAGE, T_ADDRESS, T_SERVICE, T_TRANSPORT, T_CODE, T_TEXT, T_ALIAS, T_OLD_MIT, T_FINISHED, T_OTHER, \
+    T_CLIENT = range(1, 13)
 FRAME_MAX = 128 * 1024
 
 
@@ -160,6 +161,19 @@ def test_hello_says_the_realm_and_what_acceptors_do(kdc):       # noqa: F811
     told = hello(kdc)
     assert dict(told)[T_OLD_MIT] == b'\2' and dict(told)[T_FINISHED] == b'\2'
     assert [v for k, v in told if k == T_OTHER] == [b'OTHER', b'THIRD'] and (T_ALIAS, b'nas1') in told
+
+
+def test_acceptors_tell_how_their_contexts_ended(one):
+    with door(one) as s:
+        s.sendall(packet(NOTE, 1, (T_CLIENT, b'alice@X'), (T_SERVICE, b'HTTP/nas1'), (T_TEXT, b'accepted')))
+        s.sendall(packet(NOTE, 2, (T_CODE, struct.pack('>I', 41)), (T_TEXT, b'"FINISHED"\n\x1b[31m is wrong' + b'x' * 70000)))
+        s.sendall(packet(HELLO, 3))
+        assert answer_on(s)[:2] == (REALM_IS, 3)         # notes have no answer
+    one.wait(lambda: len(one.records('context')) == 2)
+    good, bad = one.records('context')
+    assert good['client'] == 'alice@X' and good['code'] == 0 and good['text'] == 'accepted' and good['acceptor'] == 'HTTP/nas1', good
+    assert bad['code'] == 41 and bad['text'].startswith('"FINISHED"') and len(bad['text']) < 160, bad
+    assert good['source'] == bad['source'] == 'uid 0'
 
 
 class Proxy(threading.Thread):

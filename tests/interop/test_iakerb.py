@@ -125,6 +125,16 @@ class Local:
         time.sleep(0.1)
         return [json.loads(line) for line in self.servers[-1].said().splitlines() if line.startswith('{')]
 
+    def contexts(self, text, count=1):
+        """The records of acceptors in which these words stand."""
+        for _ in range(100):
+            lines = [json.loads(line) for line in self.realm.records().read_text().splitlines()]
+            found = [r for r in lines if r['event'] == 'context' and text in json.dumps(r)]
+            if len(found) >= count:
+                break
+            time.sleep(0.05)
+        return found
+
     def close(self):
         for server in self.servers:
             server.stop()
@@ -261,6 +271,18 @@ def test_python_acceptor(user, mech):
         assert told['client'] == user.who and told['mech'] == 'iakerb' and told['echo'] == 'hello', told
         accepted = said()
         assert accepted['client'] == user.who and accepted['echo'] == 'hello', accepted
+    [record] = user.local.contexts(user.who)
+    assert record['code'] == 0 and record['text'] == 'accepted' and record['acceptor'].startswith(SERVICE), record
+
+
+def test_a_context_that_is_refused_leaves_a_record(local, user):
+    port = local.serve('--bindings', 'ours')
+    user.connect(port, '--bindings', 'theirs').refused('.')
+    [record] = local.contexts('another channel')
+    assert record['code'] != 0 and record['source'] == 'uid 0', record
+    user.connect(port, '--bindings', 'ours').ok()
+    [record] = local.contexts(user.who)
+    assert record['code'] == 0 and record['text'] == 'accepted', record
 
 
 def test_python_at_both_ends_with_a_ticket(user):

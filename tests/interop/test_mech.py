@@ -41,7 +41,8 @@ class MechRealm(harness.SallyportRealm):
         """Records of what came in-band for this client, oldest first; they are written a moment later."""
         for _ in range(50):
             lines = [json.loads(line) for line in self.records().read_text().splitlines()]
-            found = [r for r in lines if r.get('transport') == 'in-band' and r.get('client') == f'{client}@{REALM}']
+            found = [r for r in lines if r.get('transport') == 'in-band' and r.get('client') == f'{client}@{REALM}'
+                     and r['event'] != 'context']
             if found:
                 return found
             time.sleep(0.1)

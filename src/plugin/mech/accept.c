@@ -71,10 +71,12 @@ static bool step(struct mech_ctx *x, struct sp_span token, gss_buffer_t out, str
             break;
         mech_carry(x, &a, &ev);
     }
+    if (!ok || a.what == SEC_DONE) {
+        x->k = ok ? sec_kctx(x->sec) : NULL;
+        mech_note(x, ok ? NULL : e);
+    }
     if (a.token.n > 0 && !mech_give(out, a.token, &giving))
         return ok && sp_fail(e, giving.kind, 0, "%s", giving.text);
-    if (ok && a.what == SEC_DONE)
-        x->k = sec_kctx(x->sec);
     return ok;
 }
 

@@ -184,6 +184,8 @@ SP_MUST bool mech_find_local(struct host_courier *h, struct sp_arena *mem, struc
                              struct sp_err *e);
 /* SEC_CARRY's answer; waits at most 5 s and holds no lock. */
 void mech_carry(struct mech_ctx *x, const struct sec_action *a, struct sec_event *ev);
+/* The acceptor's end, for the daemon's records; why: NULL when it is established. */
+void mech_note(struct mech_ctx *x, const struct sp_err *why);
 
 /* ---- memory of failures that another try would only repeat (failures.c) ---- */
 bool mech_failed_lately(const struct mech_cred *cred, const struct mech_name *target, struct sp_err *e);

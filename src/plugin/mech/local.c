@@ -80,18 +80,39 @@ bool mech_find_local(struct host_courier *h, struct sp_arena *mem, struct host_r
     return true;
 }
 
+/* As people write it, for records. */
+static struct sp_span service_text(const struct mech_ctx *x, char room[KRB_NAME_TEXT_MAX])
+{
+    struct sp_text t = sp_text(room, KRB_NAME_TEXT_MAX);
+
+    if (x->cred->name)
+        krb_text_name(&t, &x->cred->name->name);
+    return sp_span(t.p, t.n);
+}
+
+void mech_note(struct mech_ctx *x, const struct sp_err *why)
+{
+    char service[KRB_NAME_TEXT_MAX];
+    struct host_note n = {.why = why, .service = service_text(x, service)};
+
+    if (x->k) {
+        n.client = sp_str(x->k->client);
+        n.service = sp_str(x->k->service);
+        n.no_finished = x->k->no_finished;
+    }
+    sp_arena_reset(&x->carry_mem);
+    host_note(&x->courier, &n, &x->carry_mem);
+}
+
 void mech_carry(struct mech_ctx *x, const struct sec_action *a, struct sec_event *ev)
 {
-    char room[KRB_NAME_TEXT_MAX] = "";
-    struct sp_text service = sp_text(room, sizeof room);
+    char service[KRB_NAME_TEXT_MAX];
     struct sp_err e = {0};
     struct sp_span reply;
 
-    if (x->cred->name)
-        krb_text_name(&service, &x->cred->name->name);
     sp_arena_reset(&x->carry_mem);
-    if (host_ask(&x->courier, a->realm, a->message, sp_span(service.p, service.n), HOST_ASK_MS_MAX,
-                 &x->carry_mem, &reply, &e))
+    if (host_ask(&x->courier, a->realm, a->message, service_text(x, service), HOST_ASK_MS_MAX, &x->carry_mem,
+                 &reply, &e))
         *ev = (struct sec_event){.kind = SEC_CARRIED, .bytes = reply};
     else
         *ev = (struct sec_event){.kind = SEC_NOT_CARRIED,
