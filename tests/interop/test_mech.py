@@ -18,13 +18,12 @@ import time
 import pytest
 
 import harness
-from harness import BUILD, HOST, PASSWORD, PEERS, REALM, WRONG_PASSWORD, Server, free_port, need_peer, peer, run
+from harness import BUILD, HOST, PASSWORD, REALM, WRONG_PASSWORD, Server, free_port, need_peer, peer, run
 
 PLUGIN = BUILD / 'src/plugin/mech_sallyport.so'
 PROGRAM = BUILD / 'tests/gss_api'
 OWN_OID = '1.3.6.1.4.1.32473.88.5'
 TARGET = f'HTTP@{HOST}'
-MODULES = '/usr/lib/apache2/modules'
 POSTGRES = pathlib.Path('/usr/lib/postgresql/15/bin')
 
 
@@ -526,54 +525,17 @@ def test_delegated_ticket(user, local):
 
 @pytest.fixture(scope='module')
 def apache(local, place):
-    need_peer('mit')
     dir = place / 'mech-apache'
-    (dir / 'htdocs').mkdir(parents=True)
-    (dir / 'htdocs' / 'index.html').write_text('through the small gate\n')
-    local.keytab(f'HTTP/{HOST}', dir / 'http.keytab')
-    server_user = pwd.getpwnam('www-data')
-    (dir / 'replay').mkdir()
-    for file in 'http.keytab', 'replay':
-        os.chown(dir / file, server_user.pw_uid, server_user.pw_gid)
-    port = free_port()
-    modules = 'mpm_prefork authn_core authz_core authz_user auth_gssapi dir headers'.split()
-    (dir / 'httpd.conf').write_text(
-        ''.join(f'LoadModule {m}_module {MODULES}/mod_{m}.so\n' for m in modules) + f'''
-ServerRoot {dir}
-ServerName {HOST}
-Listen 127.0.0.1:{port}
-PidFile {dir}/pid
-ErrorLog {dir}/error.log
-LogLevel info
-User www-data
-Group www-data
-DocumentRoot {dir}/htdocs
-DirectoryIndex index.html
-StartServers 2
-<Directory {dir}/htdocs>
-    AuthType GSSAPI
-    AuthName sallyport
-    GssapiCredStore keytab:{dir}/http.keytab
-    GssapiLocalName Off
-    GssapiConnectionBound On
-    Require valid-user
-    Header set X-User "expr=%{{REMOTE_USER}}"
-</Directory>
-''')
-    conf = dir / 'krb5.conf'
+    dir.mkdir()
+    conf = dir / 'no-kdc.conf'          # it knows no KDC: what it carries goes to the daemon
     conf.write_text(f'[libdefaults]\n    default_realm = {REALM}\n    dns_lookup_kdc = false\n    rdns = false\n')
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('KRB5', 'GSS'))}
-    env.update(KRB5_CONFIG=str(conf), KRB5RCACHEDIR=f'{dir}/replay', SALLYPORT_ROOT=str(local.root),
-               GSS_MECH_CONFIG=str(local.mech_config))
-    server = Server(peer('mit', 'apache2', '-f', dir / 'httpd.conf', '-DFOREGROUND'), dir / 'stderr.log', port, env)
-    server.port, server.dir = port, dir
+    server = harness.apache(dir, local, several_rounds=True, KRB5_CONFIG=conf, SALLYPORT_ROOT=local.root, GSS_MECH_CONFIG=local.mech_config)
     yield server
     server.stop()
 
 
 def curl(user, apache, *options):
-    return run(peer('mit', 'curl', '-sS', '-i', '--noproxy', '*', '--resolve', f'{HOST}:{apache.port}:127.0.0.1',
-                    '--negotiate', '-u', ':', *options, f'http://{HOST}:{apache.port}/'), env=user.env)
+    return harness.curl(apache, user.env, *options)
 
 
 def test_curl_and_apache(user, local, apache):
