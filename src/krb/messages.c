@@ -504,6 +504,17 @@ static const struct sp_field f_iakerb_finished[] = {SUB(1, mic, checksum, "gss-m
 DEFINE_OPEN(iakerb_finished, "IAKERB-FINISHED", SP_NOWHERE);
 #undef M
 
+/* MS-KKDCP 2.2.2. The hint is an INTEGER of 32 flags, which peers write with or without a sign: kept as sent.
+ */
+#define M struct krb_kdc_proxy
+static const struct sp_field f_kdc_proxy[] = {
+    OCTETS(0, message, "kerb-message"),
+    OSTR(1, target_domain, "target-domain"),
+    ONONCE(2, dclocator_hint, "dclocator-hint"),
+};
+DEFINE_OPEN(kdc_proxy, "KDC-PROXY-MESSAGE", offsetof(M, has));
+#undef M
+
 #define M struct krb_padata
 static const struct sp_field f_padata[] = {WHOLE(pa, KRB_PADATA_MAX, "METHOD-DATA")};
 DEFINE_LIST(padata, "METHOD-DATA");
@@ -564,6 +575,7 @@ static const struct sp_type *const types[KRB_TYPE_COUNT] = {
     [KRB_IAKERB_HEADER_OLD] = &t_iakerb_header_old,
     [KRB_PA_SPAKE] = &t_pa_spake,
     [KRB_SPAKE_FACTOR] = &t_spake_factor,
+    [KRB_KDC_PROXY] = &t_kdc_proxy,
 };
 
 static const struct sp_type *table(enum krb_type t)

@@ -393,6 +393,13 @@ struct krb_iakerb_finished { /* IAKERB-FINISHED, draft-ietf-kitten-iakerb-03; wi
     struct krb_checksum mic; /* [1] over every earlier token of the context */
 };
 
+struct krb_kdc_proxy { /* KDC-PROXY-MESSAGE, MS-KKDCP 2.2.2; later versions may have more fields */
+    uint32_t has;
+    struct sp_span message;       /* a Kerberos message behind its length of four bytes, both ways */
+    struct sp_span target_domain; /* [1] OPTIONAL; in requests it has to be there */
+    int64_t dclocator_hint;       /* [2] OPTIONAL; flags of DsrGetDcNameEx2 */
+};
+
 /* Every type that can be read, written and printed by itself. */
 enum krb_type {
     KRB_NAME,
@@ -433,6 +440,7 @@ enum krb_type {
     KRB_IAKERB_HEADER_OLD, /* the same struct, the dialect of MIT 1.9 to 1.21 */
     KRB_PA_SPAKE,
     KRB_SPAKE_FACTOR,
+    KRB_KDC_PROXY,
     KRB_TYPE_COUNT,
 };
 
