@@ -512,7 +512,7 @@ static int status_after(void (*attempt)(void))
     pid_t pid = fork();
 
     if (pid == 0) {
-        if (!net_hide(&e) || !net_drop_capabilities(&e) || !net_enter_sandbox(&e))
+        if (!net_hide(&e) || !net_drop_capabilities(&e) || !net_enter_sandbox(NET_SANDBOX_SERVES, &e))
             _exit(99);
         attempt();
         _exit(7);

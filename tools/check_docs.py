@@ -50,7 +50,7 @@ def missing(root, page):
                 yield f'{page}:{number}: links to {path}, which does not exist'
 
 
-EVENT = re.compile(r'keeper_say\([^,]+, "[a-z-]+"|\bbegin\([^"()]+"[a-z-]+"|\\"event\\":\\"[a-z-]+|\bevent = [^;}]*')
+EVENT = re.compile(r'keeper_say\([^,]+, "[a-z-]+"|\bbegin\([^"()]+"[a-z-]+"|\\"event\\":\\"[a-z-]+|\bevent = [^;},]*')
 FIELD = re.compile(r'\\"([a-z_]+)\\":')
 
 

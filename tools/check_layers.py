@@ -43,7 +43,7 @@ BEHIND = [
     (re.compile(r'openssl/'), {'crypto/openssl', 'net', 'host'}),
     (re.compile(r'sodium'), {'crypto/openssl'}),
     (re.compile(r'lmdb\.h'), {'store/lmdb'}),
-    (re.compile(r'event2?/|event2?\.h'), {'net', 'admin', 'daemon', 'cli'}),
+    (re.compile(r'event2?/|event2?\.h|ares'), {'net'}),
     (re.compile(r'ini\.h|cjson/|seccomp\.h'), {'net', 'host', 'admin', 'daemon', 'cli'}),
     (re.compile(r'krb5|gssapi|profile\.h'), {'plugin'}),
 ]

@@ -7,7 +7,7 @@ export LC_ALL=C
 
 build=${1:?build directory}
 shift
-rooms=${*:-base bytes crypto krb store kdc client gss lib}
+rooms=${*:-base bytes crypto krb store kdc client gss lib courier}
 
 # The port of crypto is fulfilled by a backend; the null one has the port's surface and nothing else.
 declare -A closure=(
@@ -19,6 +19,7 @@ declare -A closure=(
     [kdc]="kdc krb store crypto crypto-null bytes base"
     [client]="client krb crypto crypto-null bytes base"
     [gss]="gss client krb crypto crypto-null bytes base"
+    [courier]="courier krb crypto crypto-null bytes base"
     [lib]="lib gss client kdc krb store crypto crypto-null bytes base"
 )
 libc="memcpy memmove memset memcmp memchr memrchr memmem strlen strnlen strcmp strncmp strchr strrchr
@@ -77,6 +78,26 @@ if [ -e "$plugin" ]; then
     needed=$(readelf -d "$plugin" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -Ev '^(libc\.so|ld-linux|lib(a|ub)san)' || true)
     if [ -n "$needed" ]; then
         sed "s|^|$plugin: needs more than libc: |" <<<"$needed"
+        bad=1
+    fi
+fi
+# The locator lies in every program that has a krb5 context, set-id ones too: one table, libc, and no look at the environment.
+locator=$build/src/plugin/sallyport_locate.so
+if [ -e "$locator" ]; then
+    strange=$(exports "$locator" | grep -vx service_locator || true)
+    strange+=$(readelf -d "$locator" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -Ev '^(libc\.so|ld-linux|lib(a|ub)san)' || true)
+    strange+=$(nm -D -u "$locator" | awk '{ sub(/@.*/, ""); print $2 }' | grep -E '^(secure_)?getenv|^environ' || true)
+    if [ -n "$strange" ]; then
+        sed "s|^|$locator: exported or needed, and not allowed: |" <<<"$strange"
+        bad=1
+    fi
+fi
+# TLS, DNS and libevent (sp-net-web) are the courier's and the command's: not for programs that load a plugin.
+engine=${plugin%/*}/sallyport_mech_engine.so
+if [ -e "$engine" ]; then
+    strange=$(readelf -d "$engine" | sed -n 's/.*(NEEDED).*\[\(lib\(event\|cares\|ssl\).*\)\]/\1/p')
+    if [ -n "$strange" ]; then
+        sed "s|^|$engine: needed, and not allowed: |" <<<"$strange"
         bad=1
     fi
 fi

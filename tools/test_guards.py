@@ -53,6 +53,8 @@ class Layers(Tree):
         ('src/store/record.c', '#include <lmdb.h>', 'belongs behind store/lmdb'),
         ('src/daemon/main.c', '#include <openssl/evp.h>', 'belongs behind crypto/openssl'),
         ('src/cli/main.c', '#include <krb5/krb5.h>', 'belongs behind plugin'),
+        ('src/daemon/main.c', '#include <event2/event.h>', 'belongs behind net'),
+        ('src/daemon/main.c', '#include <ares.h>', 'belongs behind net'),
         ('src/attic/old.c', '#include <stdint.h>', 'in no known room'),
     ]
 
@@ -90,13 +92,24 @@ class Symbols(Tree):
         subprocess.run(['ar', 'rc', lib, obj], check=True)
 
     def build(self, **bodies):
-        for room in ('base', 'bytes', 'crypto', 'krb', 'store', 'kdc', 'client', 'gss', 'lib'):
+        for room in ('base', 'bytes', 'crypto', 'krb', 'store', 'kdc', 'client', 'gss', 'lib', 'courier'):
             self.archive(room, bodies.get(room, SHELL_ROOM.format(room, 0)))
         return run(TOOLS / 'check_symbols.sh', self.top)
 
     def test_clean_archives_pass(self):
         code, text = self.build(kdc='int krb_work(void);\n' + SHELL_ROOM.format('kdc', 'krb_work()'))
         self.assertEqual(code, 0, text)
+
+    def test_a_plugin_that_loads_the_couriers_libraries_is_stopped(self):
+        for library in None, '-levent_core', '-lcares', '-lssl':
+            with self.subTest(library=library):
+                for name, text in (('mech_sallyport', 'int gss_mech_interposer;\n'), ('sallyport_mech_engine', 'int sallyport_mech_table;\n')):
+                    source = self.put(f'src/plugin/{name}.c', text)
+                    more = ['-Wl,--no-as-needed', library] if library and name != 'mech_sallyport' else []
+                    subprocess.run(['gcc', '-shared', '-fPIC', source, '-o', source.with_suffix('.so'), *more], check=True)
+                code, said = self.build()
+                self.assertEqual(code, 1 if library else 0, said)
+                self.assertIn('needed, and not allowed: lib' if library else 'engine archives', said)
 
     def test_forbidden_libc_names_are_stopped(self):
         for name in 'malloc free time getrandom socket printf getenv read clock_gettime pthread_create'.split():
@@ -109,6 +122,19 @@ class Symbols(Tree):
         code, text = self.build(krb='int kdc_work(void);\n' + SHELL_ROOM.format('krb', 'kdc_work()'))
         self.assertEqual(code, 1, text)
         self.assertIn('libsp-krb.a: undefined and not allowed: kdc_work', text)
+
+    def test_a_locator_with_more_than_its_table_is_stopped(self):
+        table = 'int service_locator;\n'
+        rows = ((table, None), (table + 'int more;\n', 'not allowed: more\n'),
+                (table + 'char *getenv();\nstatic void *look(void) { return getenv("A"); }\nvoid *(*at)(void) '
+                         '__attribute__((visibility("hidden"))) = look;\n', 'not allowed: getenv\n'))
+        for text, why in rows:
+            with self.subTest(why=why):
+                source = self.put('src/plugin/locate.c', text)
+                subprocess.run(['gcc', '-w', '-shared', '-fPIC', source, '-o', source.parent / 'sallyport_locate.so'], check=True)
+                code, said = self.build()
+                self.assertEqual(code, 1 if why else 0, said)
+                self.assertIn(why or 'engine archives', said)
 
     def test_a_missing_archive_is_not_a_pass(self):
         self.archive('base', SHELL_ROOM.format('base', 0))

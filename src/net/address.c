@@ -163,3 +163,11 @@ uint16_t net_port(const struct net_address *a)
     return ntohs(a->sa.ss_family == AF_INET ? ((const struct sockaddr_in *)&a->sa)->sin_port
                                             : ((const struct sockaddr_in6 *)&a->sa)->sin6_port);
 }
+
+void net_set_port(struct net_address *a, uint16_t port)
+{
+    if (a->sa.ss_family == AF_INET)
+        ((struct sockaddr_in *)&a->sa)->sin_port = htons(port);
+    else if (a->sa.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&a->sa)->sin6_port = htons(port);
+}

@@ -30,6 +30,7 @@ bool net_is_loopback(const struct net_address *a);
 struct sp_span net_address_bytes(const struct net_address *a);
 /* In the host's order; of IP addresses only. */
 uint16_t net_port(const struct net_address *a);
+void net_set_port(struct net_address *a, uint16_t port);
 /* The same port at another IP address; does nothing when the family is another one. */
 void net_set_bytes(struct net_address *a, struct sp_span ip);
 

@@ -3,11 +3,13 @@
 
 #include <stdio.h>
 
+#include "net/http_text.h"
+
 /* ---- base64 ---- */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-static void put_base64(struct sp_text *t, struct sp_span in)
+void net_put_base64(struct sp_text *t, struct sp_span in)
 {
     for (size_t i = 0; i < in.n; i += 3) {
         size_t left = in.n - i;
@@ -121,7 +123,7 @@ void net_put_http_get(struct sp_text *t, const struct net_http_url *u, struct sp
     sp_text_str(t, "User-Agent: sallyport\r\nAccept: */*\r\n");
     if (token.n) {
         sp_text_str(t, "Authorization: Negotiate ");
-        put_base64(t, token);
+        net_put_base64(t, token);
         sp_text_str(t, "\r\n");
     }
     sp_text_str(t, "\r\n");
@@ -137,15 +139,6 @@ struct fields {
 static bool wrong(struct sp_err *e, size_t at, const char *what)
 {
     return sp_fail_at(e, SP_EINPUT, 0, (uint32_t)at, "this is no HTTP response to trust: %s", what);
-}
-
-static struct sp_span trim(struct sp_span s)
-{
-    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-        s = sp_span(s.p + 1, s.n - 1);
-    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-        s.n--;
-    return s;
 }
 
 static bool take_status(struct fields *f, struct sp_span line, struct sp_err *e)
@@ -176,7 +169,7 @@ static bool take_challenge(struct fields *f, struct sp_span v, size_t at, struct
     if (v.n < scheme.n || !sp_same_nocase(sp_span(v.p, scheme.n), scheme) ||
         (v.n > scheme.n && v.p[scheme.n] != ' ' && v.p[scheme.n] != ','))
         return true;
-    v = v.n > scheme.n && v.p[scheme.n] == ' ' ? trim(sp_span(v.p + scheme.n, v.n - scheme.n))
+    v = v.n > scheme.n && v.p[scheme.n] == ' ' ? net_trim_http(sp_span(v.p + scheme.n, v.n - scheme.n))
                                                : sp_span(v.p, 0);
     f->out->negotiates = true;
     while (n < v.n && is_token68(v.p[n]))
@@ -212,33 +205,22 @@ static bool take_field(struct fields *f, struct sp_span name, struct sp_span v, 
             return wrong(e, at, "its Transfer-Encoding");
         f->chunked = true;
     } else if (sp_same_nocase(name, SP_LIT("Connection"))) {
-        f->closes |= sp_same_nocase(v, SP_LIT("close"));
-        f->keeps |= sp_same_nocase(v, SP_LIT("keep-alive"));
+        f->closes |= net_http_list_has(v, SP_LIT("close"));
+        f->keeps |= net_http_list_has(v, SP_LIT("keep-alive"));
+    } else if (sp_same_nocase(name, SP_LIT("Content-Type"))) {
+        if (f->out->type.n > 0)
+            return wrong(e, at, "its Content-Type");
+        f->out->type = v;
     }
     return true;
 }
 
-static bool is_name(struct sp_span s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] <= ' ' || s.p[i] >= 0x7f || strchr("\"(),/:;<=>?@[\\]{}", s.p[i]))
-            return false;
-    return s.n > 0;
-}
-
 static bool take_line(struct fields *f, struct sp_span line, size_t at, struct sp_err *e)
 {
-    const uint8_t *colon = memchr(line.p, ':', line.n);
+    struct sp_span name, value;
+    const char *why = net_split_http_field(line, &name, &value, &at);
 
-    for (size_t i = 0; i < line.n; i++)
-        if ((line.p[i] < ' ' && line.p[i] != '\t') || line.p[i] == 0x7f)
-            return wrong(e, at + i, "a control character");
-    if (!colon)
-        return wrong(e, at, "a line without a colon");
-    size_t n = (size_t)(colon - line.p);
-    if (!is_name(sp_span(line.p, n)))
-        return wrong(e, at, "the name of a field");
-    return take_field(f, sp_span(line.p, n), trim(sp_span(colon + 1, line.n - n - 1)), at, e);
+    return why ? wrong(e, at, why) : take_field(f, name, value, at, e);
 }
 
 /* RFC 9112 6.3, without what it only tolerates: two lengths are one too many. */
@@ -258,20 +240,10 @@ static bool settle_body(struct fields *f, struct sp_err *e)
     return true;
 }
 
-/* The next line, without its end; n is 0 with *used 0 when it is not there as a whole. */
 static bool next_line(struct sp_span in, size_t at, struct sp_span *line, size_t *used, struct sp_err *e)
 {
-    const uint8_t *end = memchr(in.p + at, '\n', in.n - at);
-
-    *used = 0;
-    if (!end)
-        return true;
-    size_t n = (size_t)(end - (in.p + at));
-    if (n == 0 || in.p[at + n - 1] != '\r')
-        return wrong(e, at + n, "a line that ends without CR");
-    *line = sp_span(in.p + at, n - 1);
-    *used = n + 1;
-    return true;
+    return net_get_http_line(in, at, line, used) != NET_HTTP_WRONG ||
+           wrong(e, at + *used - 1, "a line that ends without CR");
 }
 
 enum net_http_result net_get_http_head(struct sp_span in, struct net_http_head *out, struct sp_err *e)

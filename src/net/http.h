@@ -26,6 +26,7 @@ struct net_http_head {
     bool keep;            /* the connection stays open behind this response */
     bool negotiates;      /* WWW-Authenticate: Negotiate, with or without a token */
     struct sp_span token; /* its base64; empty when there is none */
+    struct sp_span type;  /* Content-Type, as it came */
     struct net_http_body body;
     size_t used; /* bytes of the head */
 };
@@ -48,6 +49,7 @@ struct net_http_url {
 SP_MUST bool net_parse_url(const char *text, struct net_http_url *out, struct sp_err *e);
 /* A GET whose Authorization carries the token (none when it is empty). t->cut tells that it did not fit. */
 void net_put_http_get(struct sp_text *t, const struct net_http_url *url, struct sp_span token);
+void net_put_base64(struct sp_text *t, struct sp_span in);
 /* Base64 with padding and nothing else (RFC 4648 4) into out; *n is the size. */
 SP_MUST bool net_get_base64(struct sp_span text, uint8_t *out, size_t max, size_t *n);
 

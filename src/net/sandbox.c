@@ -7,9 +7,11 @@
 #include <pwd.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -134,7 +136,24 @@ static int add_conditional(scmp_filter_ctx c)
     return bad;
 }
 
-bool net_enter_sandbox(struct sp_err *e)
+/* What goes out: Internet sockets and nothing else; how much can be read without blocking (libevent asks). */
+static int add_connecting(scmp_filter_ctx c)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+    static const unsigned long questions[] = {FIONREAD, FIONBIO};
+    int bad = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct scmp_arg_cmp family = {0, SCMP_CMP_EQ, (scmp_datum_t)families[i], 0};
+        const struct scmp_arg_cmp question = {1, SCMP_CMP_EQ, questions[i], 0};
+        bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, family);
+        bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, question);
+    }
+    bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0);
+    return bad;
+}
+
+bool net_enter_sandbox(enum net_sandbox which, struct sp_err *e)
 {
     scmp_filter_ctx c = seccomp_init(SCMP_ACT_KILL_PROCESS);
     int bad = c ? 0 : -ENOMEM;
@@ -145,6 +164,8 @@ bool net_enter_sandbox(struct sp_err *e)
         bad |= seccomp_rule_add(c, SCMP_ACT_ALLOW, allowed[i], 0);
     if (!bad)
         bad = add_conditional(c);
+    if (!bad && which == NET_SANDBOX_CONNECTS)
+        bad = add_connecting(c);
     if (!bad)
         bad = seccomp_load(c);
     if (c)

@@ -18,6 +18,10 @@ SP_MUST bool net_become(const char *user, struct sp_err *e);
 SP_MUST bool net_drop_capabilities(struct sp_err *e);
 /* Allow-list of system calls for a process that serves sockets it already holds. Whatever else it tries -
  * open, connect, socket, exec, ptrace, executable memory - ends it with SIGSYS. */
-SP_MUST bool net_enter_sandbox(struct sp_err *e);
+enum net_sandbox {
+    NET_SANDBOX_SERVES,
+    NET_SANDBOX_CONNECTS, /* and may make Internet sockets and connect them: the courier */
+};
+SP_MUST bool net_enter_sandbox(enum net_sandbox which, struct sp_err *e);
 
 #endif
