@@ -145,6 +145,30 @@ static void seed_framing(void)
     save("framing", "cut", sp_span(cut, sizeof cut), sp_span("", 0));
 }
 
+/* In the operations of fuzz/ladder.c: a realm with every rung, requests of each kind, and what became of
+ * them; then what was looked up, and time. */
+static void seed_ladder(void)
+{
+    static const uint8_t realm[] = {8,    1,    0xff, 0xc6, 0x84, 0x20, 0x86, 0xc4,
+                                    0x25, 0x06, 0x04, 0x61, 0x84, 0x24, 0x05, 0x20};
+    static const uint8_t way[] = {2,  0,  1, 2, 0,  1, 2, 0,  3, 3, 0,  2, 0x0a, 1, 4,
+                                  30, 30, 2, 0, 24, 2, 0, 36, 2, 0, 40, 4, 99,   99};
+
+    for (uint8_t which = 0; which < 12; which++)
+        for (uint8_t how = 0; how < 3; how++) {
+            const uint8_t ask[] = {0, which, (uint8_t)(how * 16), 1, 0, which, 0, 2, 0, 0, 0, 3};
+            uint8_t ops[sizeof realm + sizeof ask + sizeof way];
+            char name[32];
+
+            memcpy(ops, realm, sizeof realm);
+            ops[2] = (uint8_t)(0x0f | how << 4);
+            memcpy(ops + sizeof realm, ask, sizeof ask);
+            memcpy(ops + sizeof realm + sizeof ask, way, sizeof way);
+            snprintf(name, sizeof name, "way-%u-%u", which, how);
+            save("ladder", name, sp_span(ops, sizeof ops), sp_span(ops, sizeof ops));
+        }
+}
+
 static void seed_config(void)
 {
     static const char *const files[] = {
@@ -623,6 +647,7 @@ int main(int argc, char **argv)
     seed_records(w);
     seed_framing();
     seed_sec();
+    seed_ladder();
     seed_config();
     seed_lib();
     seed_as(&m, &keep);

@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "admin/admin.h"
+#include "admin/realms.h"
 #include "krb/keytab.h"
 
 static char root[64];
@@ -339,38 +339,67 @@ static void test_wrong_configuration(void **state)
     static const struct {
         const char *file, *why;
     } rows[] = {
-        {"[kdc]\n\nskew = 5 minutes\n",          ":3: \"5 minutes\" is no duration; write 90s, 15m, 10h or 1d"       },
-        {"[kdc]\nskew = 2h\n",                   ":2: 2h is out of range; 1s to 1h is possible"                      },
-        {"[kdc]\nskw = 5m\n",                    ":2: [kdc] has no key skw; did you mean skew?"                      },
-        {"[kdc]\nmin-length = 8\n",              ":2: min-length belongs into the section [policy]"                  },
-        {"[kdc]\nnonsense-of-all-sorts = 8\n",   ":2: [kdc] has no key nonsense-of-all-sorts"                        },
-        {"[kcd]\nskew = 5m\n",                   ":2: there is no section [kcd]; did you mean [kdc]?"                },
-        {"[somewhere]\nskew = 5m\n",             ":2: there is no section [somewhere]; realm, kdc, policy, keys, daemon, "
-                                     "log, courier, iakerb and client are"       },
-        {"skew = 5m\n",                          ":1: skew stands before the first [section]"                        },
-        {"[kdc]\nwhat is this\n",                ":2: neither [section] nor key = value"                             },
-        {"[kdc]\nskew = 5m\nskew = 6m\n",        ":3: skew is already set in line 2"                                 },
-        {"[kdc]\nlifetimes = windows\n",         ":2: \"windows\" is not one of standard|windows-like"               },
-        {"[kdc]\nsalt = pepper\n",               ":2: \"pepper\" is not one of default|random"                       },
-        {"[kdc]\nguess-limits = maybe\n",        ":2: \"maybe\" is neither yes nor no"                               },
-        {"[kdc]\nenctypes = 18 rc4-hmac\n",      ":2: \"rc4-hmac\" is no encryption type; 17, 18, 19 and 20 are"     },
-        {"[kdc]\nenctypes = 18 17 18\n",         ":2: 18 is there twice"                                             },
-        {"[kdc]\nlisten = nas1\n",               ":2: \"nas1\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88"},
+        {"[kdc]\n\nskew = 5 minutes\n",                    ":3: \"5 minutes\" is no duration; write 90s, 15m, 10h or 1d"       },
+        {"[kdc]\nskew = 2h\n",                             ":2: 2h is out of range; 1s to 1h is possible"                      },
+        {"[kdc]\nskw = 5m\n",                              ":2: [kdc] has no key skw; did you mean skew?"                      },
+        {"[kdc]\nmin-length = 8\n",                        ":2: min-length belongs into the section [policy]"                  },
+        {"[kdc]\nnonsense-of-all-sorts = 8\n",             ":2: [kdc] has no key nonsense-of-all-sorts"                        },
+        {"[kcd]\nskew = 5m\n",                             ":2: there is no section [kcd]; did you mean [kdc]?"                },
+        {"[somewhere]\nskew = 5m\n",
+         ":2: there is no section [somewhere]; sallyport.conf(5) has all there are"                                            },
+        {"skew = 5m\n",                                    ":1: skew stands before the first [section]"                        },
+        {"[kdc]\nwhat is this\n",                          ":2: neither [section] nor key = value"                             },
+        {"[kdc]\nskew = 5m\nskew = 6m\n",                  ":3: skew is already set in line 2"                                 },
+        {"[kdc]\nlifetimes = windows\n",                   ":2: \"windows\" is not one of standard|windows-like"               },
+        {"[kdc]\nsalt = pepper\n",                         ":2: \"pepper\" is not one of default|random"                       },
+        {"[kdc]\nguess-limits = maybe\n",                  ":2: \"maybe\" is neither yes nor no"                               },
+        {"[kdc]\nenctypes = 18 rc4-hmac\n",                ":2: \"rc4-hmac\" is no encryption type; 17, 18, 19 and 20 are"     },
+        {"[kdc]\nenctypes = 18 17 18\n",                   ":2: 18 is there twice"                                             },
+        {"[kdc]\nlisten = nas1\n",                         ":2: \"nas1\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88"},
         {"[kdc]\nlisten = 127.0.0.1:99999\n",
-         ":2: \"127.0.0.1:99999\" has no port that is a number from 0 to 65535"                                      },
-        {"[kdc]\nlisten = [::1\n",               ":2: \"[::1\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88"},
-        {"[kdc]\nudp-reply-max = 1\n",           ":2: \"1\" is no number from 512 to 65507"                          },
-        {"[policy]\nmin-length = 0\n",           ":2: \"0\" is no number from 1 to 255"                              },
-        {"[keys]\niterations-18 = 2000000\n",    ":2: \"2000000\" is no number from 1 to 1000000"                    },
-        {"[log]\ntarget = syslog\n",             ":2: \"syslog\" is not one of file|journal|stderr"                  },
-        {"[realm]\nname = X\n",                  ":2: the realm is fixed by `sallyport init --realm`"                },
-        {"[realm]\naliases = a/b\n",             ":2: \"a/b\" cannot be the name of a realm"                         },
-        {"[relay]\nlisten = 443\n",              ":2: the relay is not in this version"                              },
-        {"[iakerb]\nold-mit = yes\n",            ":2: \"yes\" is not one of off|accept"                              },
-        {"[iakerb]\nrealms = A B/C\n",           ":2: \"B/C\" cannot be the name of a realm"                         },
+         ":2: \"127.0.0.1:99999\" has no port that is a number from 0 to 65535"                                                },
+        {"[kdc]\nlisten = [::1\n",                         ":2: \"[::1\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88"},
+        {"[kdc]\nudp-reply-max = 1\n",                     ":2: \"1\" is no number from 512 to 65507"                          },
+        {"[policy]\nmin-length = 0\n",                     ":2: \"0\" is no number from 1 to 255"                              },
+        {"[keys]\niterations-18 = 2000000\n",              ":2: \"2000000\" is no number from 1 to 1000000"                    },
+        {"[log]\ntarget = syslog\n",                       ":2: \"syslog\" is not one of file|journal|stderr"                  },
+        {"[realm]\nname = X\n",                            ":2: the realm is fixed by `sallyport init --realm`"                },
+        {"[realm]\naliases = a/b\n",                       ":2: \"a/b\" cannot be the name of a realm"                         },
+        {"[iakerb]\nold-mit = yes\n",                      ":2: \"yes\" is not one of off|accept"                              },
+        {"[iakerb]\nrealms = A B/C\n",                     ":2: \"B/C\" cannot be the name of a realm"                         },
         {"[courier]\nattest = 33 no-such-one\n",
-         ":2: there is no user \"no-such-one\" on this host; write a name of one, or a uid"                          },
-        {"[courier]\nmax-connections = 0\n",     ":2: \"0\" is no number from 1 to 65536"                            },
+         ":2: there is no user \"no-such-one\" on this host; write a name of one, or a uid"                                    },
+        {"[courier]\nmax-connections = 0\n",               ":2: \"0\" is no number from 1 to 65536"                            },
+        {"[courier]\nlisten-kdc = 192.0.2.1\n",
+         ":2: 192.0.2.1:88 is not an address of loopback, which alone is possible here"                                        },
+        {"[courier]\nhedge-ms = 0\n",                      ":2: \"0\" is no number from 1 to 4500"                             },
+        {"[relay]\nplain-listen = nginx\n",
+         ":2: \"nginx\" is neither ADDRESS:PORT nor the path of a UNIX socket"                                                 },
+        {"[relay]\ntrusted-proxies = 192.0.2.1 nginx\n",   ":2: \"nginx\" is neither an address nor unix"                      },
+        {"[relay]\nauth = password\n",
+         ":2: \"password\" is not one of none, negotiate, certificate, armoured"                                               },
+        {"[relay]\nrealms = A.EXAMPLE B/C\n",              ":2: \"B/C\" cannot be the name of a realm"                         },
+        {"[realm A]\nkdx = kdc1\n",                        ":2: [realm A] has no key kdx; did you mean kdc?"                   },
+        {"[realm A/B]\nkdc = kdc1\n",                      ":2: \"A/B\" cannot be the name of a realm"                         },
+        {"[realm A]\nkdc = kdc1 2130706433\n",
+         ":2: \"2130706433\" is neither the name of a host nor an address"                                                     },
+        {"[realm A]\nkdc = kdc1:0\n",                      ":2: \"kdc1:0\" has no port that is a number from 1 to 65535"       },
+        {"[realm A]\nkdc = [::1\n",                        ":2: \"[::1\" is neither the name of a host nor an address"         },
+        {"[realm A]\nkdc = user@host\n",                   ":2: \"user@host\" is neither the name of a host nor an address"    },
+        {"[realm A]\nrelay = http://relay1/\n",
+         ":2: \"http://relay1/\" is no relay; write https://host/KdcProxy"                                                     },
+        {"[realm A]\nProxyServers = <https relay1\n",      ":2: \"<https relay1\" does not end with />"                        },
+        {"[realm A]\nin-band = server\n",
+         ":2: \"server\" is no server for the in-band rung; write http://host/ or https://host/"                               },
+        {"[realm A]\nladder = native ntlm\n",
+         ":2: \"ntlm\" is no rung; native, relay, in-band and local are"                                                       },
+        {"[realm A]\nladder = native native\n",            ":2: native is there twice"                                         },
+        {"[realm A]\nkdc = kdc1\nladder = native relay\n",
+         ":3: [realm A] has the rung relay in its ladder and nowhere to go by it"                                              },
+        {"[realm A]\ndiscover = dns\n",                    ":2: \"dns\" is not one of static, srv, uri, uri-srv"               },
+        {"[realm A]\nvia-relay = maybe\n",                 ":2: \"maybe\" is not one of off, audit, on"                        },
+        {"[realm A]\nkpasswd = yes\nkpasswd = no\n",       ":3: kpasswd is already set in line 2"                              },
+        {"[realm A]\nmax-in-flight = 0\n",                 ":2: \"0\" is no number from 1 to 65536"                            },
     };
     struct admin_config *c = malloc(sizeof *c);
 
@@ -385,6 +414,90 @@ static void test_wrong_configuration(void **state)
         assert_string_equal(e.text, want);
         assert_int_equal(e.kind, SP_EINPUT);
     }
+    free(c);
+}
+
+static void assert_target(const struct admin_target *t, enum admin_rung rung, const char *host, uint16_t port)
+{
+    assert_int_equal(t->rung, rung);
+    assert_string_equal(t->host, host);
+    assert_int_equal(t->port, port);
+}
+
+static void test_realms(void **state)
+{
+    struct admin_realms r;
+    struct sp_err e = {0};
+    char path[5000];
+
+    (void)state;
+    write_file(
+        paths.config,
+        "[realm A.RATHER.LONG.NAME.THAT.GOES.ON.FOR.MORE.THAN.FIFTY.BYTES.EXAMPLE]\nkdc = x\n"
+        "[realm CORP.EXAMPLE]\naliases = CORP corp.example\nkdc = tcp/kdc1.corp.example 192.0.2.1:750\n"
+        "  [2001:db8::1]:88 2001:db8::2 https://edge.corp.example/KdcProxy\nprimary-kdc = 192.0.2.1:750\n"
+        "ProxyServers = <https relay1:8443:other relay2 />\nin-band = http://nas1/ https://nas2:444/x\n"
+        "ladder = relay native in-band\ndiscover = uri-srv\nrelay-auth = certificate armoured\n"
+        "via-relay = audit\nkpasswd = no\n[realm OFF]\nkdc = a\nvia-relay = yes\nKdcProxyServer_Enabled = "
+        "0\n");
+    snprintf(path, sizeof path, "%s/20-later.conf", paths.config_dir);
+    write_file(path, "[realm OFF]\nkdc = b c\n");
+    if (!admin_read_realms(&paths, &r, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(r.count, 3);
+    assert_string_equal(r.v[0].name, "A.RATHER.LONG.NAME.THAT.GOES.ON.FOR.MORE.THAN.FIFTY.BYTES.EXAMPLE");
+    assert_int_equal(r.v[1].target_count, 9);
+    assert_target(&r.v[1].target[0], ADMIN_NATIVE, "kdc1.corp.example", 88);
+    assert_true(r.v[1].target[0].tcp_only && !r.v[1].target[0].listed_ip && !r.v[1].target[0].primary);
+    assert_target(&r.v[1].target[1], ADMIN_NATIVE, "192.0.2.1", 750);
+    assert_true(r.v[1].target[1].primary && r.v[1].target[1].listed_ip);
+    assert_target(&r.v[1].target[2], ADMIN_NATIVE, "2001:db8::1", 88);
+    assert_target(&r.v[1].target[3], ADMIN_NATIVE, "2001:db8::2", 88);
+    assert_target(&r.v[1].target[4], ADMIN_RELAY, "edge.corp.example", 443);
+    assert_target(&r.v[1].target[5], ADMIN_RELAY, "relay1", 8443);
+    assert_string_equal(r.v[1].target[5].path, "/other");
+    assert_target(&r.v[1].target[6], ADMIN_RELAY, "relay2", 443);
+    assert_string_equal(r.v[1].target[6].path, "/KdcProxy");
+    assert_target(&r.v[1].target[7], ADMIN_INBAND, "nas1", 80);
+    assert_target(&r.v[1].target[8], ADMIN_INBAND, "nas2", 444);
+    assert_true(r.v[1].target[8].tls && !r.v[1].target[7].tls);
+    assert_string_equal(r.v[1].target[8].path, "/x");
+    assert_true(r.v[1].rung_count == 3 && r.v[1].ladder[0] == ADMIN_RELAY &&
+                r.v[1].ladder[2] == ADMIN_INBAND);
+    assert_true(r.v[1].discover == ADMIN_URI_SRV && !r.v[1].kpasswd && r.v[1].via_relay == ADMIN_AUDIT);
+    assert_int_equal(r.v[1].relay_auth, ADMIN_AUTH_CERTIFICATE | ADMIN_AUTH_ARMOURED);
+    assert_true(r.v[2].target_count == 2 && strcmp(r.v[2].target[0].host, "b") == 0); /* the later file */
+    assert_true(r.v[2].relay_off && r.v[2].via_relay == ADMIN_ON && r.v[2].kpasswd);
+    admin_free_realms(&r);
+    unlink(path);
+}
+
+/* What is wrong with no line alone. */
+static void test_realms_as_a_whole(void **state)
+{
+    static const struct {
+        const char *file, *why;
+    } rows[] = {
+        {"[realm A]\nkdc = x\n[realm B]\nkdc = y\naliases = a\n",
+         "\"a\" is a name of [realm A] and of [realm B]"                                                                         },
+        {"[realm A]\nkdc = x\n[realm a]\nkdc = y\n",                     "[realm a] is there twice, as [realm A] too"            },
+        {"[relay]\nlisten = 0.0.0.0:443\n",                              "[relay] listen wants a certificate and a key beside it"},
+        {"[relay]\nauth = certificate\nplain-listen = 127.0.0.1:8080\n",
+         "[relay] auth = certificate is not possible behind a proxy that ends TLS (plain-listen)"                                },
+        {"[relay]\nauth = certificate\n",                                "[relay] auth = certificate wants client-ca beside it"  },
+    };
+    struct admin_config *c = malloc(sizeof *c);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sp_err e = {0};
+
+        write_file(paths.config, rows[i].file);
+        assert_false(admin_read_config(&paths, c, &e));
+        assert_string_equal(e.text, rows[i].why);
+        assert_int_equal(e.kind, SP_EINPUT);
+    }
+    write_file(paths.config, "");
     free(c);
 }
 
@@ -1196,6 +1309,8 @@ int main(void)
         REALM(test_lost_accounts),
         REALM(test_cut_off),
         REALM(test_wrong_configuration),
+        REALM(test_realms),
+        REALM(test_realms_as_a_whole),
         REALM(test_long_line),
         REALM(test_configuration),
         REALM(test_show_config),

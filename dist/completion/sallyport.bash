@@ -25,7 +25,7 @@ declare -gA _sallyport_options=(
     ["sallyport service delete"]="--yes"
     ["sallyport krbtgt rotate"]="--revoke"
     ["sallyport status"]="--require-daemon"
-    ["sallyport client-config"]="--for --kdc --kpasswd"
+    ["sallyport client-config"]="--for --kdc --kpasswd --relay --ca"
     ["sallyport login"]="--password-stdin --keytab --via --kdc --service --allow-timestamp --old-mit --ca --cache --force --lifetime --trace"
     ["sallyport gss serve"]="--keytab --listen --bindings --old-mit --trace"
     ["sallyport gss connect"]="--password-stdin --service --mech --user --keytab --cache --kdc --flags --bindings --by-as --allow-timestamp --old-mit --message --trace"
@@ -63,6 +63,8 @@ _sallyport() {
         mapfile -t COMPREPLY < <(compgen -W "${_sallyport_below[$path]}" -- "$cur")
     elif [[ $path == "sallyport account import" || $path == "sallyport backup" ]]; then
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+    elif [[ $path == "sallyport doctor" ]]; then
+        mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur")
     fi
 }
 complete -F _sallyport sallyport

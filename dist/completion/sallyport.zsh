@@ -12,12 +12,12 @@ _sallyport_words() {
         'service:services and their keytabs'
         'status:what is here and whether the daemon runs'
         'config:the configuration'
-        'client-config:what a client'\''s krb5.conf needs'
+        'client-config:what clients need to be told'
         'backup:a consistent copy of the store'
         'krbtgt:the realm'\''s own keys'
         'login:get a ticket into your credential cache'
         'gss:security contexts, by hand'
-        'doctor:which GSS mechanisms programs get here, and what stands in the way of ours'
+        'doctor:what is wrong on the way to a realm or a host; without one, with GSS mechanisms here'
         'version:which version this is'
         'help:what a command does'
     ) ;;
@@ -116,9 +116,11 @@ _sallyport_options() {
         '--require-daemon[exit status 6 when no sallyportd runs]'
     ) ;;
     'client-config') reply=(
-        '--for[mit (default), heimdal or java]:KIND:(mit heimdal java)'
+        '--for[mit (default), heimdal, java, windows or macos]:KIND:(mit heimdal java windows macos)'
         '*--kdc[where clients reach the KDC; default\: where it listens; may be repeated]:ADDR\[\:PORT\]: '
         '*--kpasswd[where clients change passwords; default\: where it listens; may be repeated]:ADDR\[\:PORT\]: '
+        '--relay[for clients elsewhere, which reach a relay\: https\://HOST\[\:PORT\]\[/PATH\]]:URL: '
+        '--ca[where clients have the CA of the relay'\''s certificate; default\: their system'\''s]:FILE:_files'
     ) ;;
     'login') reply=(
         '--password-stdin[the password is one line of standard input]'
@@ -167,6 +169,7 @@ _sallyport_options() {
     case $1 in
     'account import') reply+=('1:FILE:_files') ;;
     'backup') reply+=('1:DIR:_files -/') ;;
+    'doctor') reply+=('1:REALM or HOST:_hosts') ;;
     'account list' | 'account export' | 'service list') ;;
     account\ * | service\ *) reply+=('1:NAME:_guard "^-*" NAME') ;;
     esac

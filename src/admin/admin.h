@@ -57,7 +57,28 @@ struct admin_config {
     bool courier_listen;         /* [courier] listen */
     uint32_t courier_attest[32]; /* [courier] attest: uids whose word on a client's address counts */
     uint32_t courier_attest_count;
-    uint32_t courier_max;        /* [courier] max-connections */
+    uint32_t courier_max;                   /* [courier] max-connections */
+    char courier_kdc[ADMIN_LISTEN_MAX][64]; /* [courier] listen-kdc: loopback doors for unmodified programs */
+    uint32_t courier_kdc_count;
+    char courier_kpasswd[ADMIN_LISTEN_MAX][64]; /* [courier] listen-kpasswd */
+    uint32_t courier_kpasswd_count;
+    uint32_t courier_all_ms, courier_rung_ms, courier_hedge_ms, courier_pin_s;
+    uint32_t courier_in_flight, courier_per_source;
+    char courier_resolver[256];              /* [courier] resolver: name servers instead of the system's */
+    char courier_ca[512];                    /* [courier] ca-file; empty: the system's */
+    char courier_certificate[512];           /* [courier] client-certificate, with its key behind it */
+    char courier_proxy[256];                 /* [courier] http-proxy */
+    char relay_listen[ADMIN_LISTEN_MAX][64]; /* [relay] listen, default none */
+    uint32_t relay_listen_count;
+    char relay_plain[256]; /* [relay] plain-listen: for a proxy in front */
+    char relay_certificate[512], relay_key[512], relay_client_ca[512];
+    char relay_proxies[512]; /* [relay] trusted-proxies */
+    char relay_realms[2048]; /* [relay] realms */
+    uint32_t relay_auth;     /* [relay] auth: ADMIN_AUTH_* of admin/realms.h */
+    bool relay_kpasswd;
+    uint32_t relay_open;                  /* [relay] open-per-second: of one source that showed nothing */
+    uint32_t relay_max, relay_per_source; /* connections */
+    char metrics_listen[256];
     char iakerb_old_mit[16];     /* [iakerb] old-mit = off | accept */
     char iakerb_finished[16];    /* [iakerb] finished = required | optional */
     char iakerb_realms[16][256]; /* [iakerb] realms: beside the local one */

@@ -29,6 +29,11 @@ enum type {
     ITERATIONS, /* at: the encryption type */
     UIDS,       /* [courier] attest */
     REALMS,     /* [iakerb] realms */
+    LOOPBACK,   /* like LISTEN, and nowhere but on loopback */
+    PLACES,     /* char[max]: addresses and absolute paths of UNIX sockets */
+    PROXIES,    /* char[max]: addresses without ports, or unix */
+    NAMES,      /* char[max]: realms */
+    AUTHS,      /* uint32_t: ADMIN_AUTH_* */
     RESERVED,   /* words: why it cannot be set */
 };
 
@@ -44,52 +49,76 @@ struct row {
 #define YEAR (366 * 86400)
 
 static const struct row rows[] = {
-    {"realm",   "aliases",           ALIASES,     0,                          0,   0,                   NULL                                            },
-    {"realm",   "name",              RESERVED,    0,                          0,   0,                   "the realm is fixed by `sallyport init --realm`"},
-    {"kdc",     "lifetimes",         CHOICE,      0,                          0,   0,                   "standard|windows-like"                         }, /* applied before all others: see apply */
-    {"kdc",     "listen",            LISTEN,      C(listen),                  0,   88,                  NULL                                            },
-    {"kdc",     "listen-kpasswd",    LISTEN,      C(listen_kpasswd),          0,   464,                 NULL                                            },
-    {"kdc",     "enctypes",          ENCTYPES,    0,                          0,   0,                   NULL                                            },
-    {"kdc",     "tgt-life",          SECONDS32,   C(kdc.tgt_life_s),          60,  YEAR,                NULL                                            },
-    {"kdc",     "service-life",      SECONDS32,   C(kdc.service_life_s),      60,  YEAR,                NULL                                            },
-    {"kdc",     "file-service-life", SECONDS32,   C(kdc.file_service_life_s), 60,  YEAR,                NULL                                            },
-    {"kdc",     "renew-life",        SECONDS32,   C(kdc.renew_life_s),        0,   YEAR,                NULL                                            },
-    {"kdc",     "forwardable",       SWITCH,      C(kdc.forwardable),         0,   0,                   NULL                                            },
-    {"kdc",     "skew",              SECONDS32,   C(kdc.skew_s),              1,   3600,                NULL                                            },
-    {"kdc",     "salt",              CHOICE,      C(kdc.salt),                0,   0,                   "default|random"                                },
-    {"kdc",     "spake",             SWITCH,      C(kdc.spake),               0,   0,                   NULL                                            },
-    {"kdc",     "spake-challenge",   CHOICE,      C(kdc.challenge),           0,   0,                   "always|on-support"                             },
-    {"kdc",     "timestamp",         SWITCH,      C(kdc.timestamp),           0,   0,                   NULL                                            },
-    {"kdc",     "guess-limits",      SWITCH,      C(kdc.guess_limits),        0,   0,                   NULL                                            },
-    {"kdc",     "reveal-unknown",    SWITCH,      C(kdc.reveal_unknown),      0,   0,                   NULL                                            },
-    {"kdc",     "reveal-disabled",   SWITCH,      C(kdc.reveal_disabled),     0,   0,                   NULL                                            },
-    {"kdc",     "udp-reply-max",     COUNT,       C(udp_reply_max),           512, 65507,               NULL                                            },
-    {"kdc",     "tcp-idle",          SECONDS_U32, C(tcp_idle_s),              1,   3600,                NULL                                            },
-    {"kdc",     "tcp-max",           COUNT,       C(tcp_max),                 1,   1000000,             NULL                                            },
-    {"kdc",     "tcp-per-source",    COUNT,       C(tcp_per_source),          1,   1000000,             NULL                                            },
-    {"policy",  "min-length",        COUNT,       C(password_min),            1,   255,                 NULL                                            },
-    {"policy",  "max-age",           SECONDS64,   C(password_max_age_s),      0,   (int64_t)100 * YEAR, NULL                                            },
-    {"policy",  "common-passwords",  TEXT,        C(common_passwords),        0,   4096,                NULL                                            },
-    {"keys",    "krbtgt-rotate",     SECONDS64,   C(krbtgt_rotate_s),         0,   (int64_t)10 * YEAR,  NULL                                            },
-    {"keys",    "iterations-17",     ITERATIONS,  17,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"keys",    "iterations-18",     ITERATIONS,  18,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"keys",    "iterations-19",     ITERATIONS,  19,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"keys",    "iterations-20",     ITERATIONS,  20,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
-    {"daemon",  "workers",           COUNT,       C(workers),                 0,   256,                 NULL                                            },
-    {"daemon",  "user",              TEXT,        C(user),                    0,   64,                  NULL                                            },
-    {"log",     "target",            WORD,        C(log_target),              0,   0,                   "file|journal|stderr"                           },
-    {"log",     "flood",             COUNT,       C(log_flood),               1,   1000000,             NULL                                            },
-    {"relay",   NULL,                RESERVED,    0,                          0,   0,                   "the relay is not in this version"              },
-    {"courier", "listen",            SWITCH,      C(courier_listen),          0,   0,                   NULL                                            },
-    {"courier", "attest",            UIDS,        0,                          0,   0,                   NULL                                            },
-    {"courier", "max-connections",   COUNT,       C(courier_max),             1,   65536,               NULL                                            },
-    {"iakerb",  "old-mit",           WORD,        C(iakerb_old_mit),          0,   0,                   "off|accept"                                    },
-    {"iakerb",  "finished",          WORD,        C(iakerb_finished),         0,   0,                   "required|optional"                             },
-    {"iakerb",  "realms",            REALMS,      0,                          0,   0,                   NULL                                            },
-    {"client",  "allow-timestamp",   TEXT,        C(client_timestamp),        0,   1024,                NULL                                            },
-    {"client",  "old-mit",           TEXT,        C(client_old_mit),          0,   1024,                NULL                                            },
+    {"realm",   "aliases",            ALIASES,     0,                          0,   0,                   NULL                                            },
+    {"realm",   "name",               RESERVED,    0,                          0,   0,                   "the realm is fixed by `sallyport init --realm`"},
+    {"kdc",     "lifetimes",          CHOICE,      0,                          0,   0,                   "standard|windows-like"                         }, /* applied before all others: see apply */
+    {"kdc",     "listen",             LISTEN,      C(listen),                  0,   88,                  NULL                                            },
+    {"kdc",     "listen-kpasswd",     LISTEN,      C(listen_kpasswd),          0,   464,                 NULL                                            },
+    {"kdc",     "enctypes",           ENCTYPES,    0,                          0,   0,                   NULL                                            },
+    {"kdc",     "tgt-life",           SECONDS32,   C(kdc.tgt_life_s),          60,  YEAR,                NULL                                            },
+    {"kdc",     "service-life",       SECONDS32,   C(kdc.service_life_s),      60,  YEAR,                NULL                                            },
+    {"kdc",     "file-service-life",  SECONDS32,   C(kdc.file_service_life_s), 60,  YEAR,                NULL                                            },
+    {"kdc",     "renew-life",         SECONDS32,   C(kdc.renew_life_s),        0,   YEAR,                NULL                                            },
+    {"kdc",     "forwardable",        SWITCH,      C(kdc.forwardable),         0,   0,                   NULL                                            },
+    {"kdc",     "skew",               SECONDS32,   C(kdc.skew_s),              1,   3600,                NULL                                            },
+    {"kdc",     "salt",               CHOICE,      C(kdc.salt),                0,   0,                   "default|random"                                },
+    {"kdc",     "spake",              SWITCH,      C(kdc.spake),               0,   0,                   NULL                                            },
+    {"kdc",     "spake-challenge",    CHOICE,      C(kdc.challenge),           0,   0,                   "always|on-support"                             },
+    {"kdc",     "timestamp",          SWITCH,      C(kdc.timestamp),           0,   0,                   NULL                                            },
+    {"kdc",     "guess-limits",       SWITCH,      C(kdc.guess_limits),        0,   0,                   NULL                                            },
+    {"kdc",     "reveal-unknown",     SWITCH,      C(kdc.reveal_unknown),      0,   0,                   NULL                                            },
+    {"kdc",     "reveal-disabled",    SWITCH,      C(kdc.reveal_disabled),     0,   0,                   NULL                                            },
+    {"kdc",     "udp-reply-max",      COUNT,       C(udp_reply_max),           512, 65507,               NULL                                            },
+    {"kdc",     "tcp-idle",           SECONDS_U32, C(tcp_idle_s),              1,   3600,                NULL                                            },
+    {"kdc",     "tcp-max",            COUNT,       C(tcp_max),                 1,   1000000,             NULL                                            },
+    {"kdc",     "tcp-per-source",     COUNT,       C(tcp_per_source),          1,   1000000,             NULL                                            },
+    {"policy",  "min-length",         COUNT,       C(password_min),            1,   255,                 NULL                                            },
+    {"policy",  "max-age",            SECONDS64,   C(password_max_age_s),      0,   (int64_t)100 * YEAR, NULL                                            },
+    {"policy",  "common-passwords",   TEXT,        C(common_passwords),        0,   4096,                NULL                                            },
+    {"keys",    "krbtgt-rotate",      SECONDS64,   C(krbtgt_rotate_s),         0,   (int64_t)10 * YEAR,  NULL                                            },
+    {"keys",    "iterations-17",      ITERATIONS,  17,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"keys",    "iterations-18",      ITERATIONS,  18,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"keys",    "iterations-19",      ITERATIONS,  19,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"keys",    "iterations-20",      ITERATIONS,  20,                         1,   CRYPTO_S2K_ITER_MAX, NULL                                            },
+    {"daemon",  "workers",            COUNT,       C(workers),                 0,   256,                 NULL                                            },
+    {"daemon",  "user",               TEXT,        C(user),                    0,   64,                  NULL                                            },
+    {"log",     "target",             WORD,        C(log_target),              0,   0,                   "file|journal|stderr"                           },
+    {"log",     "flood",              COUNT,       C(log_flood),               1,   1000000,             NULL                                            },
+    {"relay",   "listen",             LISTEN,      C(relay_listen),            0,   443,                 NULL                                            },
+    {"relay",   "plain-listen",       PLACES,      C(relay_plain),             0,   256,                 NULL                                            },
+    {"relay",   "certificate",        TEXT,        C(relay_certificate),       0,   512,                 NULL                                            },
+    {"relay",   "key",                TEXT,        C(relay_key),               0,   512,                 NULL                                            },
+    {"relay",   "client-ca",          TEXT,        C(relay_client_ca),         0,   512,                 NULL                                            },
+    {"relay",   "trusted-proxies",    PROXIES,     C(relay_proxies),           0,   512,                 NULL                                            },
+    {"relay",   "realms",             NAMES,       C(relay_realms),            0,   2048,                NULL                                            },
+    {"relay",   "auth",               AUTHS,       C(relay_auth),              0,   0,                   NULL                                            },
+    {"relay",   "kpasswd",            SWITCH,      C(relay_kpasswd),           0,   0,                   NULL                                            },
+    {"relay",   "open-per-second",    COUNT,       C(relay_open),              1,   1000000,             NULL                                            },
+    {"relay",   "max-connections",    COUNT,       C(relay_max),               1,   65536,               NULL                                            },
+    {"relay",   "per-source",         COUNT,       C(relay_per_source),        1,   65536,               NULL                                            },
+    {"metrics", "listen",             PLACES,      C(metrics_listen),          0,   256,                 NULL                                            },
+    {"courier", "listen",             SWITCH,      C(courier_listen),          0,   0,                   NULL                                            },
+    {"courier", "attest",             UIDS,        0,                          0,   0,                   NULL                                            },
+    {"courier", "max-connections",    COUNT,       C(courier_max),             1,   65536,               NULL                                            },
+    {"courier", "listen-kdc",         LOOPBACK,    C(courier_kdc),             0,   88,                  NULL                                            },
+    {"courier", "listen-kpasswd",     LOOPBACK,    C(courier_kpasswd),         0,   464,                 NULL                                            },
+    {"courier", "deadline-ms",        COUNT,       C(courier_all_ms),          100, 4800,                NULL                                            },
+    {"courier", "rung-deadline-ms",   COUNT,       C(courier_rung_ms),         50,  4500,                NULL                                            },
+    {"courier", "hedge-ms",           COUNT,       C(courier_hedge_ms),        1,   4500,                NULL                                            },
+    {"courier", "pin",                SECONDS_U32, C(courier_pin_s),           1,   86400,               NULL                                            },
+    {"courier", "max-in-flight",      COUNT,       C(courier_in_flight),       1,   4096,                NULL                                            },
+    {"courier", "per-source",         COUNT,       C(courier_per_source),      1,   65536,               NULL                                            },
+    {"courier", "resolver",           TEXT,        C(courier_resolver),        0,   256,                 NULL                                            },
+    {"courier", "ca-file",            TEXT,        C(courier_ca),              0,   512,                 NULL                                            },
+    {"courier", "client-certificate", TEXT,        C(courier_certificate),     0,   512,                 NULL                                            },
+    {"courier", "http-proxy",         TEXT,        C(courier_proxy),           0,   256,                 NULL                                            },
+    {"iakerb",  "old-mit",            WORD,        C(iakerb_old_mit),          0,   0,                   "off|accept"                                    },
+    {"iakerb",  "finished",           WORD,        C(iakerb_finished),         0,   0,                   "required|optional"                             },
+    {"iakerb",  "realms",             REALMS,      0,                          0,   0,                   NULL                                            },
+    {"client",  "allow-timestamp",    TEXT,        C(client_timestamp),        0,   1024,                NULL                                            },
+    {"client",  "old-mit",            TEXT,        C(client_old_mit),          0,   1024,                NULL                                            },
 };
-enum { ROWS = sizeof rows / sizeof rows[0], PROFILE_ROW = 2, VALUE_MAX = 4096 };
+enum { ROWS = sizeof rows / sizeof rows[0], PROFILE_ROW = 2, VALUE_MAX = ADMIN_VALUE_MAX };
 
 struct setting {
     char value[VALUE_MAX];
@@ -103,17 +132,14 @@ struct reading {
     const char *path;
     unsigned file, line;
     FILE *f;
-    char why[160]; /* the first trouble of the file being read */
+    char why[256];     /* the first trouble of the file being read */
+    char section[300]; /* as the line says it: inih cuts it at 49 bytes */
+    struct admin_realms_reading *realms;
 };
 
 /* ---- values ---- */
 
-struct why {
-    char *text;
-    size_t n;
-};
-
-__attribute__((format(printf, 2, 3))) static bool wrong(struct why w, const char *fmt, ...)
+bool admin_wrong(struct admin_why w, const char *fmt, ...)
 {
     va_list ap;
 
@@ -167,30 +193,31 @@ static void format_seconds(char *out, size_t max, int64_t s)
         }
 }
 
-static bool get_seconds(const struct row *r, const char *s, int64_t *out, struct why w)
+static bool get_seconds(const struct row *r, const char *s, int64_t *out, struct admin_why w)
 {
     char low[24], high[24];
 
     format_seconds(low, sizeof low, r->min);
     format_seconds(high, sizeof high, r->max);
     if (!parse_seconds(s, out))
-        return wrong(w, "\"%.40s\" is no duration; write 90s, 15m, 10h or 1d", s);
+        return admin_wrong(w, "\"%.40s\" is no duration; write 90s, 15m, 10h or 1d", s);
     if (*out < r->min || *out > r->max)
-        return wrong(w, "%.40s is out of range; %s to %s is possible", s, low, high);
+        return admin_wrong(w, "%.40s is out of range; %s to %s is possible", s, low, high);
     return true;
 }
 
-static bool get_count(const struct row *r, const char *s, uint32_t *out, struct why w)
+static bool get_count(const struct row *r, const char *s, uint32_t *out, struct admin_why w)
 {
     uint64_t v;
 
     if (!sp_decimal(sp_str(s), UINT32_MAX, &v) || (int64_t)v < r->min || (int64_t)v > r->max)
-        return wrong(w, "\"%.40s\" is no number from %lld to %lld", s, (long long)r->min, (long long)r->max);
+        return admin_wrong(w, "\"%.40s\" is no number from %lld to %lld", s, (long long)r->min,
+                           (long long)r->max);
     *out = (uint32_t)v;
     return true;
 }
 
-static bool get_switch(const char *s, bool *out, struct why w)
+bool admin_get_switch(const char *s, bool *out, struct admin_why w)
 {
     static const char *const yes[] = {"yes", "on", "true", "1"}, *const no[] = {"no", "off", "false", "0"};
 
@@ -200,10 +227,10 @@ static bool get_switch(const char *s, bool *out, struct why w)
             return true;
         }
     }
-    return wrong(w, "\"%.40s\" is neither yes nor no", s);
+    return admin_wrong(w, "\"%.40s\" is neither yes nor no", s);
 }
 
-static bool get_choice(const char *words, const char *s, int32_t *out, struct why w)
+static bool get_choice(const char *words, const char *s, int32_t *out, struct admin_why w)
 {
     const char *at = words;
 
@@ -216,19 +243,18 @@ static bool get_choice(const char *words, const char *s, int32_t *out, struct wh
         }
         at = at[n] ? at + n + 1 : NULL;
     }
-    return wrong(w, "\"%.40s\" is not one of %s", s, words);
+    return admin_wrong(w, "\"%.40s\" is not one of %s", s, words);
 }
 
-static bool get_text(char *to, size_t max, const char *s, struct why w)
+static bool get_text(char *to, size_t max, const char *s, struct admin_why w)
 {
     if (strlen(s) >= max)
-        return wrong(w, "longer than %zu bytes", max - 1);
+        return admin_wrong(w, "longer than %zu bytes", max - 1);
     snprintf(to, max, "%s", s);
     return true;
 }
 
-/* The next word of a list separated by blanks or commas, in place; NULL at the end. */
-static char *next_word(char **at)
+char *admin_next_word(char **at)
 {
     char *word = *at + strspn(*at, " \t,");
     size_t n = strcspn(word, " \t,");
@@ -240,36 +266,37 @@ static char *next_word(char **at)
     return word;
 }
 
-static bool get_aliases(struct admin_config *c, const char *s, struct why w)
+static bool get_aliases(struct admin_config *c, const char *s, struct admin_why w)
 {
     char copy[VALUE_MAX], *at = copy, *word;
 
     snprintf(copy, sizeof copy, "%s", s);
-    for (c->alias_count = 0; (word = next_word(&at)); c->alias_count++) {
+    for (c->alias_count = 0; (word = admin_next_word(&at)); c->alias_count++) {
         if (c->alias_count == 16)
-            return wrong(w, "more than 16 aliases");
+            return admin_wrong(w, "more than 16 aliases");
         if (strpbrk(word, "/@:") || !get_text(c->aliases[c->alias_count], 256, word, w))
-            return wrong(w, "\"%.40s\" cannot be the name of a realm", word);
+            return admin_wrong(w, "\"%.40s\" cannot be the name of a realm", word);
     }
     return true;
 }
 
-static bool get_realms(struct admin_config *c, const char *s, struct why w)
+static bool get_realms(struct admin_config *c, const char *s, struct admin_why w)
 {
     char copy[VALUE_MAX], *at = copy, *word;
 
     snprintf(copy, sizeof copy, "%s", s);
-    for (c->iakerb_realm_count = 0; (word = next_word(&at)); c->iakerb_realm_count++) {
+    for (c->iakerb_realm_count = 0; (word = admin_next_word(&at)); c->iakerb_realm_count++) {
         if (c->iakerb_realm_count == sizeof c->iakerb_realms / sizeof c->iakerb_realms[0])
-            return wrong(w, "more than %zu realms", sizeof c->iakerb_realms / sizeof c->iakerb_realms[0]);
+            return admin_wrong(w, "more than %zu realms",
+                               sizeof c->iakerb_realms / sizeof c->iakerb_realms[0]);
         if (strpbrk(word, "/@:") || !get_text(c->iakerb_realms[c->iakerb_realm_count], 256, word, w))
-            return wrong(w, "\"%.40s\" cannot be the name of a realm", word);
+            return admin_wrong(w, "\"%.40s\" cannot be the name of a realm", word);
     }
     return true;
 }
 
 /* A number, or the name of a user of this host. */
-static bool get_uid(const char *word, uint32_t *out, struct why w)
+static bool get_uid(const char *word, uint32_t *out, struct admin_why w)
 {
     char room[4096];
     struct passwd who, *found = NULL;
@@ -280,50 +307,51 @@ static bool get_uid(const char *word, uint32_t *out, struct why w)
         return true;
     }
     if (getpwnam_r(word, &who, room, sizeof room, &found) != 0 || !found)
-        return wrong(w, "there is no user \"%.40s\" on this host; write a name of one, or a uid", word);
+        return admin_wrong(w, "there is no user \"%.40s\" on this host; write a name of one, or a uid", word);
     *out = who.pw_uid;
     return true;
 }
 
-static bool get_uids(struct admin_config *c, const char *s, struct why w)
+static bool get_uids(struct admin_config *c, const char *s, struct admin_why w)
 {
     char copy[VALUE_MAX], *at = copy, *word;
 
     snprintf(copy, sizeof copy, "%s", s);
-    for (c->courier_attest_count = 0; (word = next_word(&at)); c->courier_attest_count++) {
+    for (c->courier_attest_count = 0; (word = admin_next_word(&at)); c->courier_attest_count++) {
         if (c->courier_attest_count == sizeof c->courier_attest / sizeof c->courier_attest[0])
-            return wrong(w, "more than %zu users", sizeof c->courier_attest / sizeof c->courier_attest[0]);
+            return admin_wrong(w, "more than %zu users",
+                               sizeof c->courier_attest / sizeof c->courier_attest[0]);
         if (!get_uid(word, &c->courier_attest[c->courier_attest_count], w))
             return false;
     }
     return true;
 }
 
-static bool get_enctypes(struct admin_config *c, const char *s, struct why w)
+static bool get_enctypes(struct admin_config *c, const char *s, struct admin_why w)
 {
     char copy[VALUE_MAX], *at = copy, *word;
     int32_t v[4];
     uint32_t n = 0;
 
     snprintf(copy, sizeof copy, "%s", s);
-    while ((word = next_word(&at))) {
+    while ((word = admin_next_word(&at))) {
         const struct crypto_type *t = crypto_find_type_named(sp_str(word));
 
         if (!t)
-            return wrong(w, "\"%.40s\" is no encryption type; 17, 18, 19 and 20 are", word);
+            return admin_wrong(w, "\"%.40s\" is no encryption type; 17, 18, 19 and 20 are", word);
         for (uint32_t i = 0; i < n; i++)
             if (v[i] == t->etype)
-                return wrong(w, "%.40s is there twice", word);
+                return admin_wrong(w, "%.40s is there twice", word);
         v[n++] = t->etype;
     }
     if (n == 0)
-        return wrong(w, "at least one encryption type is needed");
+        return admin_wrong(w, "at least one encryption type is needed");
     memcpy(c->kdc.enctypes, v, sizeof c->kdc.enctypes[0] * n);
     c->kdc.enctype_count = n;
     return true;
 }
 
-static bool get_iterations(const struct row *r, struct admin_config *c, const char *s, struct why w)
+static bool get_iterations(const struct row *r, struct admin_config *c, const char *s, struct admin_why w)
 {
     uint32_t v = 0;
 
@@ -336,7 +364,7 @@ static bool get_iterations(const struct row *r, struct admin_config *c, const ch
 }
 
 /* 192.0.2.1, 192.0.2.1:88, 2001:db8::1, [2001:db8::1]:88 as ADDR:PORT */
-static bool get_address(char *word, int64_t port, char out[64], struct why w)
+static bool get_address(char *word, int64_t port, char out[64], struct admin_why w)
 {
     char *end = strchr(word, ']'), *colon = end ? end + 1 : strchr(word, ':');
     uint8_t bin[16];
@@ -344,26 +372,30 @@ static bool get_address(char *word, int64_t port, char out[64], struct why w)
     bool v6 = word[0] == '[', bare6 = !v6 && colon && strchr(colon + 1, ':');
 
     if ((v6 && !end) || (!v6 && end))
-        return wrong(w, "\"%.60s\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88", word);
+        return admin_wrong(w, "\"%.60s\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88", word);
     if (!bare6 && colon && *colon) {
         if (*colon != ':' || !sp_decimal(sp_str(colon + 1), 65535, &n))
-            return wrong(w, "\"%.60s\" has no port that is a number from 0 to 65535", word);
+            return admin_wrong(w, "\"%.60s\" has no port that is a number from 0 to 65535", word);
         *colon = 0;
     }
     if (v6)
         *end = 0;
     if (inet_pton(v6 || bare6 ? AF_INET6 : AF_INET, word + v6, bin) != 1)
-        return wrong(w, "\"%.60s\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88", word + v6);
+        return admin_wrong(w, "\"%.60s\" is no address; write 192.0.2.1:88 or [2001:db8::1]:88", word + v6);
     snprintf(out, 64, v6 || bare6 ? "[%.45s]:%u" : "%.45s:%u", word + v6, (unsigned)n);
     return true;
 }
 
 static uint32_t *listen_count(const struct row *r, struct admin_config *c)
 {
-    return r->at == C(listen) ? &c->listen_count : &c->listen_kpasswd_count;
+    return r->at == C(listen)           ? &c->listen_count
+           : r->at == C(listen_kpasswd) ? &c->listen_kpasswd_count
+           : r->at == C(relay_listen)   ? &c->relay_listen_count
+           : r->at == C(courier_kdc)    ? &c->courier_kdc_count
+                                        : &c->courier_kpasswd_count;
 }
 
-static bool get_listen(const struct row *r, struct admin_config *c, const char *s, struct why w)
+static bool get_listen(const struct row *r, struct admin_config *c, const char *s, struct admin_why w)
 {
     char copy[VALUE_MAX], *at = copy, *word;
     char(*v)[64] = (char(*)[64])((char *)c + r->at);
@@ -373,17 +405,70 @@ static bool get_listen(const struct row *r, struct admin_config *c, const char *
     *n = 0;
     if (strcmp(s, "none") == 0)
         return true;
-    while ((word = next_word(&at))) {
+    while ((word = admin_next_word(&at))) {
         if (*n == ADMIN_LISTEN_MAX)
-            return wrong(w, "more than %d addresses", ADMIN_LISTEN_MAX);
+            return admin_wrong(w, "more than %d addresses", ADMIN_LISTEN_MAX);
         if (!get_address(word, r->max, v[*n], w))
             return false;
         ++*n;
     }
-    return *n > 0 || wrong(w, "no address; write none to listen nowhere");
+    return *n > 0 || admin_wrong(w, "no address; write none to listen nowhere");
 }
 
-static bool get_value(const struct row *r, struct admin_config *c, const char *s, struct why w)
+/* A KDC for everybody is [kdc] listen or [relay]: these doors know nobody but this host's programs. */
+static bool get_loopback(const struct row *r, struct admin_config *c, const char *s, struct admin_why w)
+{
+    char(*v)[64] = (char(*)[64])((char *)c + r->at);
+
+    if (!get_listen(r, c, s, w))
+        return false;
+    for (uint32_t i = 0; i < *listen_count(r, c); i++)
+        if (strncmp(v[i], "127.", 4) != 0 && strncmp(v[i], "[::1]:", 6) != 0)
+            return admin_wrong(w, "%.60s is not an address of loopback, which alone is possible here", v[i]);
+    return true;
+}
+
+/* Every word of the list is looked at by one of these. */
+static bool is_place(char *word, struct admin_why w)
+{
+    char out[64], *colon = strrchr(word, ':');
+
+    if (word[0] == '/')
+        return strlen(word) < 100 || admin_wrong(w, "\"%.40s\" is too long for a UNIX socket", word);
+    if (!colon || colon[strspn(colon, ":0123456789")])
+        return admin_wrong(w, "\"%.60s\" is neither ADDRESS:PORT nor the path of a UNIX socket", word);
+    return get_address(word, 0, out, w);
+}
+
+static bool is_proxy(char *word, struct admin_why w)
+{
+    uint8_t bin[16];
+
+    return strcmp(word, "unix") == 0 || inet_pton(AF_INET, word, bin) == 1 ||
+           inet_pton(AF_INET6, word, bin) == 1 ||
+           admin_wrong(w, "\"%.60s\" is neither an address nor unix", word);
+}
+
+static bool is_realm(char *word, struct admin_why w)
+{
+    return !strpbrk(word, "/@:") || admin_wrong(w, "\"%.40s\" cannot be the name of a realm", word);
+}
+
+static bool get_words(const struct row *r, struct admin_config *c, const char *s, struct admin_why w)
+{
+    char copy[VALUE_MAX], *at = copy, *word;
+    bool (*is)(char *, struct admin_why) = r->type == PLACES    ? is_place
+                                           : r->type == PROXIES ? is_proxy
+                                                                : is_realm;
+
+    snprintf(copy, sizeof copy, "%s", s);
+    while ((word = admin_next_word(&at)))
+        if (!is(word, w))
+            return false;
+    return get_text((char *)c + r->at, (size_t)r->max, s, w);
+}
+
+static bool get_value(const struct row *r, struct admin_config *c, const char *s, struct admin_why w)
 {
     char *at = (char *)c + r->at;
     int64_t seconds = 0;
@@ -405,7 +490,7 @@ static bool get_value(const struct row *r, struct admin_config *c, const char *s
     case COUNT:
         return get_count(r, s, (uint32_t *)(void *)at, w);
     case SWITCH:
-        return get_switch(s, (bool *)(void *)at, w);
+        return admin_get_switch(s, (bool *)(void *)at, w);
     case CHOICE:
         if (!get_choice(r->words, s, &place, w))
             return false;
@@ -430,8 +515,21 @@ static bool get_value(const struct row *r, struct admin_config *c, const char *s
         return get_uids(c, s, w);
     case REALMS:
         return get_realms(c, s, w);
+    case LOOPBACK:
+        return get_loopback(r, c, s, w);
+    case PLACES:
+        if (strcmp(s, "none") == 0) {
+            *at = 0;
+            return true;
+        }
+        return get_words(r, c, s, w);
+    case PROXIES:
+    case NAMES:
+        return get_words(r, c, s, w);
+    case AUTHS:
+        return admin_get_auth(s, (uint32_t *)(void *)at, w);
     case RESERVED:
-        return wrong(w, "%s", r->words);
+        return admin_wrong(w, "%s", r->words);
     }
     return false;
 }
@@ -465,7 +563,7 @@ unsigned admin_word_distance(const char *a, const char *b)
     return row[n];
 }
 
-static bool unknown_section(const char *section, struct why w)
+static bool unknown_section(const char *section, struct admin_why w)
 {
     const char *best = NULL;
 
@@ -473,36 +571,33 @@ static bool unknown_section(const char *section, struct why w)
         if (!best || admin_word_distance(section, rows[i].section) < admin_word_distance(section, best))
             best = rows[i].section;
     if (admin_word_distance(section, best) <= 2)
-        return wrong(w, "there is no section [%.40s]; did you mean [%s]?", section, best);
-    return wrong(
-        w,
-        "there is no section [%.40s]; realm, kdc, policy, keys, daemon, log, courier, iakerb and client are",
-        section);
+        return admin_wrong(w, "there is no section [%.40s]; did you mean [%s]?", section, best);
+    return admin_wrong(w, "there is no section [%.40s]; sallyport.conf(5) has all there are", section);
 }
 
-static bool unknown_key(const char *section, const char *key, struct why w)
+static bool unknown_key(const char *section, const char *key, struct admin_why w)
 {
     const struct row *best = NULL;
 
     for (size_t i = 0; i < ROWS; i++) {
         if (rows[i].key && strcmp(rows[i].key, key) == 0)
-            return wrong(w, "%s belongs into the section [%s]", key, rows[i].section);
+            return admin_wrong(w, "%s belongs into the section [%s]", key, rows[i].section);
         if (rows[i].key && strcmp(rows[i].section, section) == 0 &&
             (!best || admin_word_distance(key, rows[i].key) < admin_word_distance(key, best->key)))
             best = &rows[i];
     }
     if (best && admin_word_distance(key, best->key) <= 3)
-        return wrong(w, "[%s] has no key %.40s; did you mean %s?", section, key, best->key);
-    return wrong(w, "[%s] has no key %.40s", section, key);
+        return admin_wrong(w, "[%s] has no key %.40s; did you mean %s?", section, key, best->key);
+    return admin_wrong(w, "[%s] has no key %.40s", section, key);
 }
 
 /* The row's number, or -1 with the reason. */
-static int find_row(const char *section, const char *key, struct why w)
+static int find_row(const char *section, const char *key, struct admin_why w)
 {
     bool section_known = false;
 
     if (section[0] == 0)
-        return wrong(w, "%.40s stands before the first [section]", key), -1;
+        return admin_wrong(w, "%.40s stands before the first [section]", key), -1;
     for (int i = 0; i < ROWS; i++) {
         if (strcmp(rows[i].section, section) != 0)
             continue;
@@ -526,19 +621,20 @@ static const char *shown_path(const char *path)
 static bool is_list(const struct row *r)
 {
     return r->type == LISTEN || r->type == ALIASES || r->type == ENCTYPES || r->type == UIDS ||
-           r->type == REALMS;
+           r->type == REALMS || r->type == LOOPBACK || r->type == PLACES || r->type == PROXIES ||
+           r->type == NAMES || r->type == AUTHS;
 }
 
-static bool set_value(struct reading *r, int i, const char *value, struct why w)
+static bool set_value(struct reading *r, int i, const char *value, struct admin_why w)
 {
     struct setting *s = &r->v[i];
     bool again = s->source[0] && s->file == r->file;
     size_t n = again ? strlen(s->value) : 0;
 
     if (again && !is_list(&rows[i]))
-        return wrong(w, "%s is already set in line %u", rows[i].key, s->line);
+        return admin_wrong(w, "%s is already set in line %u", rows[i].key, s->line);
     if (n + strlen(value) + 2 > sizeof s->value)
-        return wrong(w, "longer than %d bytes", VALUE_MAX - 2);
+        return admin_wrong(w, "longer than %d bytes", VALUE_MAX - 2);
     snprintf(s->value + n, sizeof s->value - n, "%s%s", again ? " " : "", value);
     if (!again) {
         s->file = r->file;
@@ -551,17 +647,38 @@ static bool set_value(struct reading *r, int i, const char *value, struct why w)
 static int on_value(void *user, const char *section, const char *key, const char *value)
 {
     struct reading *r = user;
-    char text[110] = "";
-    struct why w = {text, sizeof text};
+    char text[160] = "";
+    struct admin_why w = {text, sizeof text};
     int i;
 
     if (r->why[0])
         return 0;
-    i = find_row(section, key, w);
+    if (section[0] && strncmp(section, r->section, strlen(section)) == 0)
+        section = r->section;
+    if (strncmp(section, "realm ", 6) == 0) {
+        const struct admin_place at = {shown_path(r->path), r->file, r->line};
+        if (admin_realms_set(r->realms, section + 6 + strspn(section + 6, " "), key, value, &at, w))
+            return 1;
+        i = -1;
+    } else {
+        i = find_row(section, key, w);
+    }
     if (i >= 0 && set_value(r, i, value, w))
         return 1;
     snprintf(r->why, sizeof r->why, "%s:%u: %s", shown_path(r->path), r->line, text);
     return 0;
+}
+
+static void note_section(struct reading *r, const char *line)
+{
+    const char *at = line, *end = strchr(at, ']');
+
+    if (*at != '[' || !end) /* an indented one may be a value that goes on */
+        return;
+    if ((size_t)(end - at) > sizeof r->section && !r->why[0])
+        snprintf(r->why, sizeof r->why, "%s:%u: the name of a section is longer than %zu bytes",
+                 shown_path(r->path), r->line, sizeof r->section - 1);
+    snprintf(r->section, sizeof r->section, "%.*s", (int)(end - at - 1), at + 1);
 }
 
 /* inih tells the handler no line numbers, and cuts long lines in two: so lines are counted and measured where
@@ -579,6 +696,7 @@ static char *read_line(char *buf, int max, void *stream)
         snprintf(r->why, sizeof r->why,
                  "%s:%u: a line longer than %d bytes; lists may go on in further lines", shown_path(r->path),
                  r->line, max - 2);
+    note_section(r, got);
     return got;
 }
 
@@ -661,6 +779,16 @@ static void set_defaults(struct admin_config *c, enum kdc_lifetimes profile)
     c->password_min = 12;
     c->courier_listen = true;
     c->courier_max = 1024;
+    c->courier_all_ms = 4500;
+    c->courier_rung_ms = 900;
+    c->courier_hedge_ms = 50;
+    c->courier_pin_s = 300;
+    c->courier_in_flight = 1024;
+    c->courier_per_source = 256;
+    c->relay_auth = ADMIN_AUTH_NONE;
+    c->relay_open = 20;
+    c->relay_max = 4096;
+    c->relay_per_source = 64;
     snprintf(c->iakerb_old_mit, sizeof c->iakerb_old_mit, "off");
     snprintf(c->iakerb_finished, sizeof c->iakerb_finished, "required");
 }
@@ -677,7 +805,7 @@ void admin_bind_config(struct admin_config *c, const char *realm)
 static void apply(const struct reading *r, struct admin_config *out)
 {
     char text[110];
-    struct why w = {text, sizeof text};
+    struct admin_why w = {text, sizeof text};
     int32_t profile = KDC_STANDARD;
 
     if (r->v[PROFILE_ROW].source[0])
@@ -693,6 +821,12 @@ static void apply(const struct reading *r, struct admin_config *out)
     admin_bind_config(out, "");
 }
 
+static void free_reading(struct reading *r)
+{
+    admin_realms_end(r->realms);
+    free(r);
+}
+
 static struct reading *read_all(const struct admin_paths *p, struct sp_err *e)
 {
     struct reading *r = calloc(1, sizeof *r);
@@ -702,22 +836,59 @@ static struct reading *read_all(const struct admin_paths *p, struct sp_err *e)
         sp_fail(e, SP_ENOMEM, 0, "no memory for the configuration");
         return NULL;
     }
+    r->realms = admin_realms_begin();
+    if (!r->realms)
+        sp_fail(e, SP_ENOMEM, 0, "no memory for the configuration");
     set_defaults(&r->trial, KDC_STANDARD);
-    if (read_file(r, p->config, &missing, e) && read_dir(r, p->config_dir, e))
+    if (r->realms && read_file(r, p->config, &missing, e) && read_dir(r, p->config_dir, e))
         return r;
-    free(r);
+    free_reading(r);
     return NULL;
+}
+
+/* What no line alone can be blamed for. */
+static bool check_whole(const struct reading *r, const struct admin_config *c, struct sp_err *e)
+{
+    struct admin_realms realms;
+
+    if (!admin_realms_make(r->realms, &realms, e))
+        return false;
+    admin_free_realms(&realms);
+    if (c->relay_listen_count && (!c->relay_certificate[0] || !c->relay_key[0]))
+        return sp_fail(e, SP_EINPUT, 0, "[relay] listen wants a certificate and a key beside it");
+    if ((c->relay_auth & ADMIN_AUTH_CERTIFICATE) && c->relay_plain[0])
+        return sp_fail(
+            e, SP_EINPUT, 0,
+            "[relay] auth = certificate is not possible behind a proxy that ends TLS (plain-listen)");
+    if ((c->relay_auth & ADMIN_AUTH_CERTIFICATE) && !c->relay_client_ca[0])
+        return sp_fail(e, SP_EINPUT, 0, "[relay] auth = certificate wants client-ca beside it");
+    return true;
 }
 
 bool admin_read_config(const struct admin_paths *p, struct admin_config *out, struct sp_err *e)
 {
     struct reading *r = read_all(p, e);
+    bool ok;
 
     if (!r)
         return false;
     apply(r, out);
-    free(r);
-    return true;
+    ok = check_whole(r, out, e);
+    free_reading(r);
+    return ok;
+}
+
+bool admin_read_realms(const struct admin_paths *p, struct admin_realms *out, struct sp_err *e)
+{
+    struct reading *r = read_all(p, e);
+    bool ok;
+
+    *out = (struct admin_realms){0};
+    if (!r)
+        return false;
+    ok = admin_realms_make(r->realms, out, e);
+    free_reading(r);
+    return ok;
 }
 
 /* ---- showing ---- */
@@ -783,7 +954,16 @@ static void show_default(struct sp_text *t, const struct row *r, struct admin_co
     case TEXT:
         sp_text_str(t, at);
         break;
+    case PLACES:
+    case PROXIES:
+    case NAMES:
+        sp_text_str(t, *at ? at : "none");
+        break;
+    case AUTHS: /* as set_defaults has it */
+        sp_text_str(t, "none");
+        break;
     case LISTEN:
+    case LOOPBACK:
         show_list(t, at, 64, *listen_count(r, c));
         break;
     case ALIASES:
@@ -832,6 +1012,7 @@ bool admin_show_config(const struct admin_paths *p, cJSON **out, struct sp_err *
     for (size_t i = 0; i < ROWS; i++)
         if (rows[i].type != RESERVED)
             show_row(list, &rows[i], &r->v[i], &r->trial);
-    free(r);
+    admin_realms_show(r->realms, list);
+    free_reading(r);
     return true;
 }

@@ -3,7 +3,7 @@
 #ifndef SP_ADMIN_PRIVATE_H
 #define SP_ADMIN_PRIVATE_H
 
-#include "admin/admin.h"
+#include "admin/realms.h"
 
 /* ---- paths.c ---- */
 /* A directory and its parents; mode holds for the last one when it is new. */
@@ -20,8 +20,35 @@ void admin_wipe_json(void);
 int64_t admin_now_s(void);
 
 /* ---- config.c ---- */
+struct admin_why { /* why a value is none; the reader puts file and line before it */
+    char *text;
+    size_t n;
+};
+__attribute__((format(printf, 2, 3))) bool admin_wrong(struct admin_why w, const char *fmt, ...);
+bool admin_get_switch(const char *s, bool *out, struct admin_why w);
+/* The next word of a list separated by blanks or commas, in place; NULL at the end. */
+char *admin_next_word(char **at);
 /* Points kdc.realm at the realm and at the aliases inside c itself. */
 void admin_bind_config(struct admin_config *c, const char *realm);
+
+/* ---- realms.c: [realm NAME] ---- */
+#define ADMIN_VALUE_MAX 4096
+struct admin_realms_reading; /* every setting of every realm, with where it stands */
+struct admin_realms_reading *admin_realms_begin(void);
+void admin_realms_end(struct admin_realms_reading *r);
+struct admin_place {
+    const char *path; /* as it is shown */
+    unsigned file, line;
+};
+/* One line of [realm NAME]; the value is tried at once. */
+bool admin_realms_set(struct admin_realms_reading *r, const char *realm, const char *key, const char *value,
+                      const struct admin_place *at, struct admin_why w);
+/* All of it; what is wrong only in the whole is said with the place of the section's last line. */
+SP_MUST bool admin_realms_make(const struct admin_realms_reading *r, struct admin_realms *out,
+                               struct sp_err *e);
+void admin_realms_show(const struct admin_realms_reading *r, cJSON *list);
+/* "none negotiate certificate armoured" to ADMIN_AUTH_* */
+bool admin_get_auth(const char *s, uint32_t *out, struct admin_why w);
 
 /* ---- instance.c ---- */
 /* A failure with errno about a file; false, always. */

@@ -404,8 +404,9 @@ static bool complete(const struct cli *c, struct sp_err *e)
     if (!v)
         return sp_fail(e, SP_EINPUT, 0, "%s needs a command behind it; see 'sallyport%s%s --help'",
                        c->path[0] ? c->path : "sallyport", c->path[0] ? " " : "", c->path);
-    if (v->operand && !cJSON_HasObjectItem(v->operand_key ? c->request : c->local,
-                                           v->operand_key ? v->operand_key : "operand"))
+    if (v->operand && !v->may_lack &&
+        !cJSON_HasObjectItem(v->operand_key ? c->request : c->local,
+                             v->operand_key ? v->operand_key : "operand"))
         return sp_fail(e, SP_EINPUT, 0, "'%s' needs %s; see 'sallyport %s --help'", c->path, v->operand,
                        c->path);
     return true;

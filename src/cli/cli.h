@@ -29,6 +29,7 @@ struct cli_verb {
     const char *path;        /* "account add"; NULL ends the table */
     const char *operand;     /* what stands for the operand in help: "NAME"; NULL: there is none */
     const char *operand_key; /* member of the request; NULL: stays here, under "operand" */
+    bool may_lack;           /* it works without its operand, too */
     const char *op;          /* operation of the admin room; NULL: `run` does it all */
     const char *help;        /* one line */
     const char *more;        /* what else --help says; may be NULL */
@@ -47,6 +48,7 @@ struct cli {
     cJSON *request; /* what the operation gets */
     cJSON *local;   /* what stays here */
     struct admin_paths paths;
+    bool verdict; /* what was asked for was done, and what it found ends in status 1 */
 };
 
 /* ---- the table (verbs.c) ---- */
@@ -139,5 +141,7 @@ bool cli_run_gss_connect(struct cli *c, cJSON **out, struct sp_err *e);
 void cli_print_gss(struct cli *c, const cJSON *result);
 bool cli_run_doctor(struct cli *c, cJSON **out, struct sp_err *e); /* doctor.c */
 void cli_print_doctor(struct cli *c, const cJSON *result);
+bool cli_run_diagnose(struct cli *c, const char *what, cJSON **out, struct sp_err *e); /* diagnose.c */
+void cli_print_diagnosis(const cJSON *result);
 
 #endif

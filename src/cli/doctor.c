@@ -418,8 +418,12 @@ static void tell_programs(cJSON *report)
 
 bool cli_run_doctor(struct cli *c, cJSON **out, struct sp_err *e)
 {
-    struct reading *r = calloc(1, sizeof *r);
+    const char *what = cli_local(c, "operand");
+    struct reading *r;
 
+    if (what)
+        return cli_run_diagnose(c, what, out, e);
+    r = calloc(1, sizeof *r);
     if (!r)
         return sp_fail(e, SP_ENOMEM, 0, "out of memory");
     r->report = cJSON_CreateObject();
@@ -457,7 +461,10 @@ void cli_print_doctor(struct cli *c, const cJSON *result)
     const cJSON *courier = cJSON_GetObjectItemCaseSensitive(result, "courier");
     char a[8192], b[1024];
 
-    (void)c;
+    if (cli_local(c, "operand")) {
+        cli_print_diagnosis(result);
+        return;
+    }
     cli_print_table(cJSON_GetObjectItemCaseSensitive(result, "mechanisms"), mechanisms);
     printf("\nIAKERB is %s\n", cli_text(result, "iakerb", a, sizeof a));
     printf("courier.sock answers: %s, realm %s\n\n", cli_text(courier, "answers", a, sizeof a),

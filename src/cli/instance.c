@@ -12,6 +12,11 @@ static const cJSON *member(const cJSON *object, const char *key)
     return cJSON_GetObjectItemCaseSensitive(object, key);
 }
 
+static cJSON *member_of(const cJSON *object, const char *first, const char *second)
+{
+    return cJSON_GetObjectItemCaseSensitive(member(object, first), second);
+}
+
 /* How the next command is written: with --root where this one had it. */
 static void print_command(const struct cli *c, const char *program, const char *rest)
 {
@@ -77,8 +82,52 @@ static void print_facts(const cJSON *result)
 
     cJSON_DeleteItemFromObjectCaseSensitive(facts, "warnings");
     cJSON_DeleteItemFromObjectCaseSensitive(facts, "client_hint");
+    cJSON_DeleteItemFromObjectCaseSensitive(member_of(facts, "daemon", "courier"), "realms");
     cli_print_object(facts, 0);
     cJSON_Delete(facts);
+}
+
+/* One row of a realm's ladder, as people read it. */
+static cJSON *route_row(const cJSON *realm, const cJSON *route)
+{
+    static const char *const same[] = {"rung", "target", "state", "reason"};
+    const cJSON *ms = member(route, "latency_ms");
+    cJSON *row = cJSON_CreateObject();
+    char cell[300];
+
+    cJSON_AddStringToObject(row, "realm", cli_text(realm, "realm", cell, sizeof cell));
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
+        cJSON_AddStringToObject(row, same[i], cli_text(route, same[i], cell, sizeof cell));
+    snprintf(cell, sizeof cell, "%.19s", member(route, "since") ? member(route, "since")->valuestring : "-");
+    cJSON_AddStringToObject(row, "since", cell);
+    snprintf(cell, sizeof cell, "%.1f ms", ms ? ms->valuedouble : 0.0);
+    cJSON_AddStringToObject(row, "latency", ms ? cell : "-");
+    return row;
+}
+
+/* Every realm's ladder, from the courier. */
+static void print_routes(const cJSON *realms)
+{
+    static const struct cli_column columns[] = {
+        {"REALM",   "realm"  },
+        {"RUNG",    "rung"   },
+        {"TO",      "target" },
+        {"STATE",   "state"  },
+        {"SINCE",   "since"  },
+        {"LATENCY", "latency"},
+        {"REASON",  "reason" },
+        {NULL,      NULL     },
+    };
+    cJSON *rows = cJSON_CreateArray();
+    const cJSON *realm, *route;
+
+    cJSON_ArrayForEach(realm, realms) cJSON_ArrayForEach(route, member(realm, "routes"))
+        cJSON_AddItemToArray(rows, route_row(realm, route));
+    if (cJSON_GetArraySize(rows) > 0) {
+        printf("\n");
+        cli_print_table(rows, columns);
+    }
+    cJSON_Delete(rows);
 }
 
 static void print_warnings(const cJSON *warnings)
@@ -98,6 +147,9 @@ static void print_warnings(const cJSON *warnings)
 void cli_print_status(struct cli *c, const cJSON *result)
 {
     print_facts(result);
+    print_routes(member_of(result, "daemon", "courier")
+                     ? member(member_of(result, "daemon", "courier"), "realms")
+                     : NULL);
     if (!daemon_runs(result)) {
         printf("\nNo sallyportd runs here: nobody can log in. Start it:\n");
         print_command(c, "sallyportd", "--foreground");

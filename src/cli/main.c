@@ -97,5 +97,5 @@ int main(int argc, char **argv)
     cli_forget(c.request);
     cli_forget(c.local);
     cli_end_as_told();
-    return admin_exit_status(&e);
+    return ok && c.verdict ? 1 : admin_exit_status(&e);
 }

@@ -104,12 +104,16 @@ static const struct cli_option status_options[] = {
 };
 
 static const struct cli_option client_config_options[] = {
-    {"for",                             CLI_TEXT, "KIND", NULL, "mit (default), heimdal or java"},
-    {"kdc",                           CLI_LIST, "ADDR[:PORT]", NULL,
+    {"for",                                                                     CLI_TEXT, "KIND", NULL, "mit (default), heimdal, java, windows or macos"},
+    {"kdc",                                                                   CLI_LIST, "ADDR[:PORT]", NULL,
      "where clients reach the KDC; default: where it listens; may be repeated"},
-    {"kpasswd", CLI_LIST, "ADDR[:PORT]", NULL,
+    {"kpasswd",                         CLI_LIST, "ADDR[:PORT]", NULL,
      "where clients change passwords; default: where it listens; may be repeated"},
-    {0                            },
+    {"relay",                                                                     CLI_TEXT, "URL", NULL,
+     "for clients elsewhere, which reach a relay: https://HOST[:PORT][/PATH]"},
+    {"ca",                                                            CLI_TEXT, "FILE", NULL,
+     "where clients have the CA of the relay's certificate; default: their system's"},
+    {0},
 };
 
 static const struct cli_option serve_options[] = {
@@ -311,10 +315,12 @@ const struct cli_verb cli_verbs[] = {
      .run = cli_run_config_show,
      .print = cli_print_config_show},
     {.path = "client-config",
-     .help = "what a client's krb5.conf needs",
-     .more = "Writes a file for MIT Kerberos, Heimdal or Java. Names and addresses of all services are in "
-             "it, because clients\n"
-             "would otherwise ask the DNS for their realm.", .options = client_config_options,
+     .help = "what clients need to be told",
+     .more =
+         "Writes a krb5.conf for MIT Kerberos, Heimdal, Java or macOS, or what Windows wants instead. Names "
+         "and addresses\nof all services are in it, because clients would otherwise ask the DNS for "
+         "their realm. Realms that the courier\ncarries are in it with the courier's door on loopback, for "
+         "programs of this host; with --relay for clients elsewhere.", .options = client_config_options,
      .run = cli_run_client_config,
      .print = cli_print_client_config},
     {.path = "backup",
@@ -350,8 +356,12 @@ const struct cli_verb cli_verbs[] = {
      .run = cli_run_gss_connect,
      .print = cli_print_gss},
     {.path = "doctor",
-     .help = "which GSS mechanisms programs get here, and what stands in the way of ours",
-     .options = no_options,
+     .operand = "[REALM|HOST]",
+     .may_lack = true,
+     .help = "what is wrong on the way to a realm or a host; without one, with GSS mechanisms here",
+     .more =
+         "With a realm or a host every way there is tried at once, with a request for a user who does not\n"
+         "exist. The status is 0 when one works, 1 when none does.", .options = no_options,
      .run = cli_run_doctor,
      .print = cli_print_doctor},
     {.path = "version",

@@ -35,6 +35,30 @@ void channel_link_config(struct channel_config *c)
     c->config.kdc.realm.aliases = (struct sp_spans){c->spans, c->alias_count};
 }
 
+static void describe_routes(struct courier_config *to, const struct admin_config *c)
+{
+    to->limits = (struct ladder_limits){.requests = c->courier_in_flight,
+                                        .per_source = c->courier_per_source,
+                                        .rung_ms = c->courier_rung_ms,
+                                        .all_ms = c->courier_all_ms,
+                                        .hedge_ms = c->courier_hedge_ms,
+                                        .pin_s = c->courier_pin_s};
+    memcpy(to->resolver, c->courier_resolver, sizeof to->resolver);
+    memcpy(to->ca, c->courier_ca, sizeof to->ca);
+    memcpy(to->certificate, c->courier_certificate, sizeof to->certificate);
+    memcpy(to->proxy, c->courier_proxy, sizeof to->proxy);
+    memcpy(to->relay_proxies, c->relay_proxies, sizeof to->relay_proxies);
+    memcpy(to->relay_realms, c->relay_realms, sizeof to->relay_realms);
+    memcpy(to->old_mit_hosts, c->client_old_mit, sizeof to->old_mit_hosts);
+    memcpy(to->timestamp_hosts, c->client_timestamp, sizeof to->timestamp_hosts);
+    to->relay_auth = c->relay_auth;
+    to->relay_open = c->relay_open;
+    to->relay_max = c->relay_max;
+    to->relay_per_source = c->relay_per_source;
+    to->relay_kpasswd = c->relay_kpasswd;
+    to->needs_relay = c->relay_listen_count > 0 || c->relay_plain[0];
+}
+
 void channel_describe_courier(struct courier_config *to, const struct channel_config *from)
 {
     const struct admin_config *c = &from->config;
@@ -52,6 +76,9 @@ void channel_describe_courier(struct courier_config *to, const struct channel_co
     to->attest_count = c->courier_attest_count;
     to->max_connections = c->courier_max;
     to->log_flood = c->log_flood;
+    to->udp_reply_max = c->udp_reply_max;
+    to->tcp_idle_s = c->tcp_idle_s;
+    describe_routes(to, c);
 }
 
 _Noreturn void channel_die(const char *text)

@@ -11,6 +11,7 @@
 
 #define ADMIN_SOCKET "admin.sock"
 #define IDLE_US 10000000
+#define COURIER_PATIENCE_US 500000
 
 struct talk { /* one connection */
     struct net_watch watch;
@@ -28,6 +29,8 @@ struct control {
     struct net_watch door;
     uint64_t serial;
     struct talk talks[CONTROL_MAX];
+    struct control_job *parked[CONTROL_MAX]; /* `status` that waits for the courier */
+    int64_t parked_until_us;
     uint8_t scratch[65536];
 };
 
@@ -148,20 +151,56 @@ static void record(struct control_job *j)
                j->why[0] ? j->why : "done");
 }
 
+static void finish_status(struct control_job *j)
+{
+    struct talk *t = &j->control->talks[j->slot];
+
+    if (t->serial == j->serial) {
+        keeper_describe(j->control->keeper, cJSON_GetObjectItemCaseSensitive(j->answer, "result"));
+        j->text = cJSON_PrintUnformatted(j->answer);
+        answer(t, j->text);
+    }
+    free_job(j);
+}
+
+/* A connection has one request at a time, so that each has its place. */
+static void park(struct control_job *j)
+{
+    struct control *c = j->control;
+
+    if (c->parked[j->slot]) /* of a connection that went */
+        free_job(c->parked[j->slot]);
+    c->parked[j->slot] = j;
+    c->parked_until_us = admin_env().mono_us + COURIER_PATIENCE_US;
+    crew_ask_status(c->keeper);
+}
+
+void control_health(struct control *c)
+{
+    for (uint32_t i = 0; c && i < CONTROL_MAX; i++) {
+        struct control_job *j = c->parked[i];
+        c->parked[i] = NULL;
+        if (j)
+            finish_status(j);
+    }
+}
+
 static void job_done(struct operator_job *job)
 {
     struct control_job *j = (struct control_job *)job;
     struct talk *t = &j->control->talks[j->slot];
 
     record(j);
-    if (t->serial == j->serial) { /* still there */
-        if (j->status) {
-            keeper_describe(j->control->keeper, cJSON_GetObjectItemCaseSensitive(j->answer, "result"));
-            j->text = cJSON_PrintUnformatted(j->answer);
-        }
+    if (t->serial != j->serial) { /* it went */
+        free_job(j);
+    } else if (!j->status) {
         answer(t, j->text);
+        free_job(j);
+    } else if (j->control->keeper->crew[CREW_COURIER].state == CREW_READY) {
+        park(j);
+    } else {
+        finish_status(j);
     }
-    free_job(j);
 }
 
 static void refuse(struct talk *t, const char *why)
@@ -316,6 +355,8 @@ struct control *control_new(struct keeper *k, struct sp_err *e)
 
 void control_tick(struct control *c, int64_t mono_us)
 {
+    if (c->parked_until_us <= mono_us) /* a courier that does not answer is not waited for */
+        control_health(c);
     for (uint32_t i = 0; i < CONTROL_MAX; i++)
         if (c->talks[i].serial && !c->talks[i].working && c->talks[i].deadline_us <= mono_us)
             end_talk(&c->talks[i]);
@@ -325,6 +366,7 @@ void control_free(struct control *c)
 {
     if (!c)
         return;
+    control_health(c);
     for (uint32_t i = 0; i < CONTROL_MAX; i++)
         if (c->talks[i].serial)
             end_talk(&c->talks[i]);

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Requests under way: what may be carried, to which worker, and what comes back. A worker that dies or is
- * silent gives its requests to another one, once: identical bytes are a retransmission to the engine, never a
- * second try. What nobody answered in time is answered here, with the code that says so. */
+/* Requests under way. Each door makes them, the ladder says what is done about them, and each ends by one
+ * call of its door and one record: what a worker of ours answered, the worker has written down; all the rest
+ * is written here. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "daemon/courier.h"
 #include "krb/messages.h"
-#include "net/pass.h"
 
-enum { TAG_SERVICE_UID = 'c', TRIES_MAX = 2 };
+enum { TAG_SERVICE_UID = 'c' };
 
 /* ---- who asks ---- */
 
-static bool attests(const struct courier_config *g, uint32_t uid)
+bool courier_attests(const struct courier_config *g, uint32_t uid)
 {
     for (uint32_t i = 0; i < g->attest_count; i++)
         if (g->attest[i] == uid)
@@ -36,7 +34,7 @@ void courier_source(const struct courier *c, uint32_t uid, struct sp_span addres
     struct net_address at;
     char text[NET_ADDRESS_TEXT];
 
-    if (address.n && attests(&c->config, uid) && put_address(address, &at)) {
+    if (address.n && courier_attests(&c->config, uid) && put_address(address, &at)) {
         source_of_address(&at, out);
         net_text_host(&at, text);
         (void)snprintf(out->text, sizeof out->text, "%.45s by uid %u", text, uid);
@@ -49,211 +47,220 @@ void courier_source(const struct courier *c, uint32_t uid, struct sp_span addres
     out->whole_service = true;
 }
 
-void courier_record(struct courier *c, const struct kdc_source *source, const struct courier_refusal *r)
-{
-    struct record_facts facts = {
-        .door = "courier", .transport = "in-band", .source = source->text, .acceptor = r->acceptor};
-    struct kdc_record k = {.event = r->event, .code = r->code, .client = r->client, .service = r->service};
+/* ---- records ---- */
 
-    (void)snprintf(k.text, sizeof k.text, "%s", r->text);
+const char *courier_door_name(enum ladder_door d)
+{
+    switch (d) {
+    case LADDER_DOOR_LOOPBACK_UDP:
+    case LADDER_DOOR_LOOPBACK_TCP:
+        return "loopback";
+    case LADDER_DOOR_SOCKET:
+        return "courier";
+    case LADDER_DOOR_RELAY:
+        break;
+    }
+    return "relay";
+}
+
+void courier_note(struct courier *c, const struct kdc_source *source, const char *event, int32_t code,
+                  const char *text)
+{
+    struct record_facts facts = {.door = "courier", .transport = "in-band", .source = source->text};
+    struct kdc_record k = {.event = event, .code = code};
+
+    (void)snprintf(k.text, sizeof k.text, "%s", text);
     record_write(&c->records, admin_env(), &facts, &k);
 }
 
-/* ---- lists ---- */
-
-static void unlink_ask(struct courier_list *l, struct courier_waiting *a)
+void courier_note_door(struct courier *c, enum ladder_door door, const struct kdc_source *source,
+                       const char *text)
 {
-    *(a->older ? &a->older->newer : &l->oldest) = a->newer;
-    *(a->newer ? &a->newer->older : &l->newest) = a->older;
-    a->older = a->newer = NULL;
+    struct record_facts facts = {.door = courier_door_name(door), .source = source ? source->text : ""};
+    struct kdc_record k = {.event = "malformed", .code = KRB_ERR_GENERIC};
+
+    (void)snprintf(k.text, sizeof k.text, "%s", text);
+    record_write(&c->records, admin_env(), &facts, &k);
+    courier_count(
+        c, &(struct courier_counted){
+               .door = courier_door_name(door), .route = "none", .realm = "none", .result = "malformed"});
 }
 
-/* Lists are in the order in which requests came. */
-static void insert_ask(struct courier_list *l, struct courier_waiting *a)
-{
-    struct courier_waiting *p = l->newest;
+struct outcome {
+    const char *event, *transport;
+    int32_t code;
+    struct sp_span text;
+};
 
-    while (p && p->began_us > a->began_us)
-        p = p->older;
-    a->older = p;
-    a->newer = p ? p->newer : l->oldest;
-    *(a->newer ? &a->newer->older : &l->newest) = a;
-    *(p ? &p->newer : &l->oldest) = a;
+static void write_record(struct courier_request *r, const struct outcome *o)
+{
+    struct sp_env env = admin_env();
+    struct record_facts facts = {.door = courier_door_name(r->door),
+                                 .transport = o->transport,
+                                 .source = r->source.text,
+                                 .acceptor = sp_str(r->acceptor),
+                                 .took_us = env.mono_us - r->began_us};
+    struct kdc_record k = {
+        .event = o->event, .code = o->code, .client = sp_str(r->client), .service = sp_str(r->service)};
+
+    (void)snprintf(k.text, sizeof k.text, "%s%s%.*s", r->note, r->note[0] && o->text.n ? "; " : "",
+                   SP_FMT(o->text));
+    record_write(&r->courier->records, env, &facts, &k);
 }
 
-static struct courier_list *list_of(struct courier *c, const struct courier_waiting *a)
+static void count(struct courier_request *r, const char *route, const char *result)
 {
-    return a->worker == COURIER_NOBODY ? &c->unsent : &c->sent;
+    courier_count(r->courier, &(struct courier_counted){.door = courier_door_name(r->door),
+                                                        .route = route,
+                                                        .realm = r->realm[0] ? r->realm : "none",
+                                                        .result = result,
+                                                        .took_us = admin_mono_us() - r->began_us});
+}
+
+void courier_refused(struct courier_request *r, const struct sp_err *e)
+{
+    /* To an acceptor the client's own way is in-band, whatever was to follow. */
+    const struct outcome o = {.event = "carry",
+                              .transport = r->door == LADDER_DOOR_SOCKET ? "in-band" : NULL,
+                              .code = e->proto ? e->proto : KRB_ERR_GENERIC,
+                              .text = sp_str(e->text)};
+
+    write_record(r, &o);
+    count(r, "none", "refused");
 }
 
 /* ---- beginning and end of a request ---- */
 
-static void end_ask(struct courier *c, struct courier_waiting *a)
+struct courier_request *courier_new_request(struct courier *c, enum ladder_door door)
 {
-    unlink_ask(list_of(c, a), a);
-    if (a->worker != COURIER_NOBODY)
-        c->links[a->worker].asks--;
-    c->asks[a->slot] = NULL;
-    c->ask_count--;
-    c->asked -= a->n;
-    a->peer->asks--;
-    courier_drop_peer(c, a->peer);
-    free(a);
-}
+    struct courier_request *r;
 
-/* The connection that asked, which has one request less now. */
-static struct courier_stream *leave_stream(struct courier_waiting *a)
-{
-    struct courier_stream *s = a->stream;
-
-    if (!s)
+    if (c->request_count == COURIER_ASKS_MAX || !(r = calloc(1, sizeof *r)))
         return NULL;
-    if (s->asks-- == COURIER_PENDING_MAX)
-        s->moved_us = admin_env().mono_us; /* until now it was us who did not listen */
-    a->stream = NULL;
-    return s;
+    do /* tags grow; their lower part is a slot that is free */
+        r->tag = ++c->request_serial;
+    while (c->requests[r->tag % COURIER_ASKS_MAX]);
+    c->requests[r->tag % COURIER_ASKS_MAX] = r;
+    c->request_count++;
+    r->courier = c;
+    r->door = door;
+    r->began_us = admin_mono_us();
+    return r;
 }
 
-/* The answer; nothing of the connection may be used afterwards. */
-static void answer(struct courier *c, struct courier_waiting *a, struct courier_frame *f)
+void courier_drop_request(struct courier_request *r)
 {
-    struct courier_stream *s = leave_stream(a);
-    uint32_t before = c->stream_count;
+    struct courier *c = r->courier;
 
-    f->id = a->id;
-    end_ask(c, a);
-    if (!s)
+    c->requests[r->tag % COURIER_ASKS_MAX] = NULL;
+    c->request_count--;
+    free(r);
+}
+
+struct courier_request *courier_find_request(const struct courier *c, uint64_t tag)
+{
+    struct courier_request *r = c->requests[tag % COURIER_ASKS_MAX];
+
+    return r && r->tag == tag ? r : NULL;
+}
+
+void courier_leave(struct courier_request *r)
+{
+    struct courier *c = r->courier;
+
+    ladder_forget(c->ladder, admin_env(), r->tag);
+    courier_drop_request(r);
+}
+
+/* ---- what is asked ---- */
+
+static void keep_name(struct courier *c, char out[COURIER_NAME_MAX], const struct krb_name *name,
+                      struct sp_span realm)
+{
+    struct sp_err e = {0};
+    char *room = sp_alloc(&c->mem, KRB_NAME_TEXT_MAX, &e);
+    struct sp_text t;
+
+    if (!room || name->parts.count == 0)
         return;
-    courier_send(s, f);
-    sp_arena_reset(&c->mem);
-    if (c->stream_count == before)
-        courier_resume(s);
+    t = sp_text(room, KRB_NAME_TEXT_MAX);
+    krb_text_principal(&t, name, realm);
+    (void)snprintf(out, COURIER_NAME_MAX, "%.*s", (int)(t.n < COURIER_NAME_MAX ? t.n : COURIER_NAME_MAX - 1),
+                   t.p);
 }
 
-static void give_up_ask(struct courier *c, struct courier_waiting *a, const char *text)
+/* For the record and for refusals; what cannot be read stays empty, and the ladder refuses it. */
+static void describe(struct courier_request *r, const struct courier_question *q, struct krb_kdc_req *m)
 {
-    struct courier_frame f = {
-        .type = COURIER_REFUSED, .code = KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE, .text = sp_str(text)};
-    const struct courier_ask *head = (const struct courier_ask *)a->wire;
-    struct courier_refusal r = {
-        .event = "carry", .code = f.code, .text = text, .acceptor = sp_str(head->acceptor)};
+    struct courier *c = r->courier;
+    enum krb_type t = krb_sniff(q->message);
+    struct sp_err e = {0};
 
-    courier_record(c, &head->source, &r);
-    answer(c, a, &f);
+    r->event = t == KRB_AS_REQ ? "as" : t == KRB_TGS_REQ ? "tgs" : "kpasswd";
+    r->kpasswd = t != KRB_AS_REQ && t != KRB_TGS_REQ;
+    if (r->kpasswd || !krb_get(t, q->message, KRB_STRICT, &c->mem, m, &e))
+        return;
+    keep_name(c, r->client, &m->body.cname, m->body.realm);
+    keep_name(c, r->service, &m->body.sname, m->body.realm);
+    (void)snprintf(r->error_realm_text, sizeof r->error_realm_text, "%.*s",
+                   (int)(m->body.realm.n < 255 ? m->body.realm.n : 255), (const char *)m->body.realm.p);
 }
 
-void courier_forget(struct courier_stream *s)
+/* "" and "." mean the realm of this machine, to acceptors. */
+static struct sp_span meant_realm(const struct courier_request *r, const struct courier_question *q)
 {
-    struct courier *c = s->courier;
+    const struct krb_realm *own = &r->courier->realm;
 
-    for (struct courier_waiting *a = c->sent.oldest; a && s->asks; a = a->newer)
-        if (a->stream == s)
-            (void)leave_stream(a);
-    for (struct courier_waiting *a = c->unsent.oldest, *next; a && s->asks; a = next) {
-        next = a->newer;
-        if (a->stream != s)
-            continue;
-        (void)leave_stream(a);
-        end_ask(c, a);
-    }
+    return r->door == LADDER_DOOR_SOCKET && krb_is_realm_alias(own, q->realm) ? own->name : q->realm;
 }
 
-/* ---- workers ---- */
-
-/* One that answers, if there is one. */
-static bool is_better(const struct courier_link *l, const struct courier_link *than)
+static bool check_own(const struct courier_request *r, const struct krb_kdc_req *m, struct sp_span realm,
+                      struct sp_err *e)
 {
-    return l->silent != than->silent ? !l->silent : l->asks < than->asks;
+    const struct krb_realm *own = &r->courier->realm;
+
+    if (r->kpasswd || !sp_same(realm, own->name) || krb_is_realm_alias(own, m->body.realm))
+        return true;
+    return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NOT_FOUND,
+                   "the request names a realm to which there is no way: \"%.*s\"",
+                   (int)(m->body.realm.n < 60 ? m->body.realm.n : 60), (const char *)m->body.realm.p);
 }
 
-static struct courier_link *best_link(struct courier *c)
+/* The workers take no more than KDC_MESSAGE_MAX, and acceptors carry no more. */
+static bool check_size(const struct courier_request *r, const struct courier_question *q, struct sp_err *e)
 {
-    struct courier_link *best = NULL;
+    struct sp_span named = q->realm.n ? q->realm : sp_str(r->error_realm_text);
 
-    for (uint32_t i = 0; i < c->link_end; i++) {
-        struct courier_link *l = &c->links[i];
-        if (l->open && !l->leaving && l->asks < COURIER_LINK_ASKS_MAX && (!best || is_better(l, best)))
-            best = l;
-    }
-    return best;
+    if (q->message.n <= KDC_MESSAGE_MAX ||
+        (r->door != LADDER_DOOR_SOCKET && !krb_is_realm_alias(&r->courier->realm, named)))
+        return true;
+    return sp_fail(e, SP_EREFUSED, KRB_ERR_FIELD_TOOLONG, "a message of %zu bytes", q->message.n);
 }
 
-static void send_asks(struct courier *c)
+bool courier_put(struct courier_request *r, const struct courier_question *q, struct sp_err *e)
 {
-    struct courier_waiting *a;
-    struct courier_link *l;
+    struct courier *c = r->courier;
+    struct krb_kdc_req m = {0};
+    struct ladder_request ask = {.door = r->door,
+                                 .message = q->message,
+                                 .prefer_primary = q->prefer_primary,
+                                 .armoured_only = q->armoured_only,
+                                 .tag = r->tag};
+    uint32_t realm;
+    bool ok;
 
-    while ((a = c->unsent.oldest) && (l = best_link(c))) {
-        if (!net_send_now(l->watch.fd, sp_span(a->wire, a->n)))
-            return; /* its end is heard soon, or it takes more when it has answered */
-        unlink_ask(&c->unsent, a);
-        a->worker = l->worker;
-        a->sent_us = admin_env().mono_us;
-        a->tries++;
-        l->asks++;
-        insert_ask(&c->sent, a);
-    }
+    memcpy(ask.source, r->source.id, sizeof ask.source);
+    describe(r, q, &m);
+    ask.realm = meant_realm(r, q);
+    ok = check_size(r, q, e) && check_own(r, &m, ask.realm, e) && ladder_ask(c->ladder, admin_env(), &ask, e);
+    if (ladder_find_realm(c->ladder, ask.realm.n ? ask.realm : sp_str(r->error_realm_text), &realm))
+        (void)snprintf(r->realm, sizeof r->realm, "%.*s", SP_FMT(c->realms.ladder[realm].name));
+    return ok;
 }
 
-static void take_back(struct courier *c, struct courier_waiting *a)
-{
-    unlink_ask(&c->sent, a);
-    a->worker = COURIER_NOBODY;
-    insert_ask(&c->unsent, a);
-}
+/* ---- what comes of it ---- */
 
-static void close_link(struct courier_link *l)
-{
-    struct courier *c = l->courier;
-
-    net_loop_remove(&c->loop, &l->watch);
-    (void)close(l->watch.fd);
-    l->open = false;
-    for (struct courier_waiting *a = c->sent.newest, *older; a; a = older) {
-        older = a->older;
-        if (a->worker != l->worker)
-            continue;
-        take_back(c, a);
-    }
-    l->asks = 0;
-}
-
-/* A worker that is stopped, or stuck, holds up what it has, and nothing else. */
-static void try_elsewhere(struct courier *c, int64_t now)
-{
-    struct courier_waiting *a = c->sent.oldest, *newer;
-
-    for (; a && now - a->began_us >= COURIER_RETRY_US; a = newer) {
-        struct courier_link *l = &c->links[a->worker], *other;
-        newer = a->newer;
-        if (now - a->sent_us < COURIER_RETRY_US)
-            continue;
-        l->silent = true;
-        other = best_link(c);
-        if (a->tries >= TRIES_MAX || !other || other->silent)
-            continue;
-        l->asks--;
-        take_back(c, a);
-        send_asks(c);
-    }
-}
-
-/* Twice given to workers that died over it, or beside it: once more would be once too often. */
-static void give_up_tried(struct courier *c)
-{
-    struct courier_waiting *a = c->unsent.oldest;
-
-    while (a && a->tries < TRIES_MAX)
-        a = a->newer;
-    while (a) {
-        give_up_ask(c, a, "the KDC ended while it was asked");
-        for (a = c->unsent.oldest; a && a->tries < TRIES_MAX;) /* answering may have changed the list */
-            a = a->newer;
-    }
-}
-
-/* What the client gets (P44): the KDC's words for people stay here. */
-static bool without_text(struct courier *c, struct sp_span *message)
+bool courier_without_text(struct courier *c, struct sp_span *message)
 {
     struct krb_error m;
     struct sp_err e = {0};
@@ -268,240 +275,102 @@ static bool without_text(struct courier *c, struct sp_span *message)
     return krb_make(KRB_ERROR, &m, &c->mem, message, &e);
 }
 
-static void told(struct courier *c, const struct courier_told *t, struct sp_span message)
+struct sp_span courier_make_error(struct courier *c, const struct courier_request *r, int32_t code,
+                                  const char *text)
 {
-    struct courier_waiting *a = c->asks[t->serial % COURIER_ASKS_MAX];
-    struct courier_frame f = {.type = COURIER_CARRIED, .message = message};
-
-    if (!a || c->serials[a->slot] != t->serial)
-        return; /* it was given up */
-    if (message.n == 0 || message.n > COURIER_FRAME_MAX - 64 || !without_text(c, &f.message))
-        give_up_ask(c, a, "the KDC had no answer");
-    else
-        answer(c, a, &f);
-    sp_arena_reset(&c->mem);
-}
-
-static void link_ready(struct net_watch *watch, uint32_t events)
-{
-    struct courier_link *l = watch->owner;
-    struct courier *c = l->courier;
-    static _Alignas(16) uint8_t buf[COURIER_LINK_MAX];
-    struct courier_told t;
-    int fd;
-
-    (void)events;
-    for (int i = 0; i < 16; i++) {
-        long n = net_receive(watch->fd, buf, sizeof buf, &fd);
-        if (n == 0) {
-            close_link(l);
-            give_up_tried(c);
-        }
-        if (n <= 0)
-            break;
-        l->silent = false;
-        memcpy(&t, buf, sizeof t);
-        if ((size_t)n >= sizeof t && t.message_n == (size_t)n - sizeof t)
-            told(c, &t, sp_span(buf + sizeof t, t.message_n));
-    }
-    send_asks(c);
-}
-
-void courier_open_link(struct courier *c, uint32_t worker, int fd)
-{
-    struct courier_link *l = worker < WORKERS_MAX ? &c->links[worker] : NULL;
+    struct sp_env env = admin_env();
+    struct sp_span realm = r && r->error_realm_text[0] ? sp_str(r->error_realm_text) : c->realm.name,
+                   out = {0};
+    struct sp_span parts[2] = {SP_LIT("krbtgt"), realm};
+    struct krb_error m = {.stime = env.wall_us / 1000000,
+                          .susec = (uint32_t)(env.wall_us % 1000000),
+                          .code = code,
+                          .realm = realm,
+                          .sname = krb_name_of(2, parts, 2)};
     struct sp_err e = {0};
 
-    if (!l || fd < 0)
-        return;
-    if (l->open)
-        close_link(l);
-    *l = (struct courier_link){.courier = c, .worker = worker, .open = true};
-    l->watch = (struct net_watch){.fd = fd, .ready = link_ready, .owner = l};
-    if (!net_loop_add(&c->loop, &l->watch, EPOLLIN, &e)) {
-        (void)close(fd);
-        l->open = false;
-        return;
+    if (text && text[0]) {
+        m.has |= KRB_BIT(11);
+        m.text = sp_str(text);
     }
-    if (worker >= c->link_end)
-        c->link_end = worker + 1;
-    send_asks(c);
+    return krb_make(KRB_ERROR, &m, &c->mem, &out, &e) ? out : (struct sp_span){0};
 }
 
-void courier_leave_link(struct courier *c, uint32_t worker)
-{
-    if (worker < WORKERS_MAX)
-        c->links[worker].leaving = true;
-}
-
-/* ---- what may be carried ---- */
-
-static bool read_request(struct courier *c, struct sp_span message, struct krb_kdc_req *out, struct sp_err *e)
-{
-    enum krb_type t = krb_sniff(message);
-
-    if (message.n > KDC_MESSAGE_MAX)
-        return sp_fail(e, SP_EREFUSED, KRB_ERR_FIELD_TOOLONG, "a message of %zu bytes", message.n);
-    if (t != KRB_AS_REQ && t != KRB_TGS_REQ)
-        return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_MSG_TYPE, "neither an AS-REQ nor a TGS-REQ");
-    if (krb_get(t, message, KRB_STRICT, &c->mem, out, e))
-        return true;
-    e->proto = KRB_AP_ERR_MSG_TYPE; /* the engine never sees it; for the acceptor it is no Kerberos message */
-    return false;
-}
-
-static struct sp_span text_of(struct courier *c, const struct krb_name *name, struct sp_span realm)
+static const char *keep_text(struct courier *c, struct sp_span s)
 {
     struct sp_err e = {0};
-    char *room = sp_alloc(&c->mem, KRB_NAME_TEXT_MAX, &e);
-    struct sp_text t;
+    char *text = sp_alloc(&c->mem, s.n + 1, &e);
 
-    if (!room || name->parts.count == 0)
-        return (struct sp_span){0};
-    t = sp_text(room, KRB_NAME_TEXT_MAX);
-    krb_text_principal(&t, name, realm);
-    return sp_span(t.p, t.n);
+    if (!text)
+        return "";
+    if (s.n)
+        memcpy(text, s.p, s.n);
+    text[s.n] = 0;
+    return text;
 }
 
-/* One whole request for our realm, or a text and a code why not. */
-static bool may_carry(struct courier *c, const struct courier_frame *f, struct courier_refusal *r,
-                      struct sp_err *e)
+static void answered(struct courier_request *r, const struct ladder_action *a)
 {
-    struct krb_kdc_req m = {0};
+    const char *route = ladder_rung_name(a->rung);
+    const struct outcome o = {.event = r->event, .transport = route, .code = a->code, .text = a->text};
+    struct courier_end end = {.answered = true, .reply = a->bytes};
 
-    if (!krb_is_realm_alias(&c->realm, f->realm))
-        return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NOT_FOUND, "no way to the realm \"%.*s\"",
-                       (int)(f->realm.n < 60 ? f->realm.n : 60), (const char *)f->realm.p);
-    if (!read_request(c, f->message, &m, e))
-        return false;
-    r->client = text_of(c, &m.body.cname, m.body.realm);
-    r->service = text_of(c, &m.body.sname, m.body.realm);
-    return krb_is_realm_alias(&c->realm, m.body.realm) ||
-           sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NOT_FOUND,
-                   "the request names a realm to which there is no way: \"%.*s\"",
-                   (int)(m.body.realm.n < 60 ? m.body.realm.n : 60), (const char *)m.body.realm.p);
+    if (a->rung != LADDER_LOCAL || r->note[0])
+        write_record(r, &o);
+    count(r, route, a->code ? "error" : "ok");
+    r->done(r, &end);
 }
 
-static bool has_room(struct courier *c, const struct courier_stream *s, size_t n, struct sp_err *e)
+static void refused(struct courier_request *r, const struct ladder_action *a)
 {
-    if (s->peer->asks >= COURIER_UID_ASKS_MAX)
-        return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE,
-                       "more than %d requests of one user at once", COURIER_UID_ASKS_MAX);
-    if (c->ask_count == COURIER_ASKS_MAX || c->asked + n > COURIER_HELD_MAX)
-        return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE, "too many requests at once");
-    return true;
+    bool silent = a->code == 0 || a->code == KDC_ERR_SVC_UNAVAILABLE;
+    struct courier_end end = {.code = silent ? KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE : a->code,
+                              .garbled = a->garbled,
+                              .limited = a->limited,
+                              .text = keep_text(r->courier, a->text)};
+    const struct outcome o = {.event = "carry",
+                              .transport = r->door == LADDER_DOOR_SOCKET ? "in-band" : NULL,
+                              .code = end.code,
+                              .text = a->text};
+
+    write_record(r, &o);
+    count(r, "none", a->limited ? "limited" : "failed");
+    r->done(r, &end);
 }
 
-static bool may_speak_for(struct courier_stream *s, struct sp_span client, struct sp_err *e)
+static void act(struct courier *c, const struct ladder_action *a)
 {
-    return !attests(&s->courier->config, s->peer->uid) || courier_name_client(s, client) ||
-           sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE,
-                   "more than %d contexts of one client at once", COURIER_PER_SOURCE);
-}
+    struct courier_request *r = courier_find_request(c, a->tag);
 
-/* Serials grow; their lower part is a slot that is free. */
-static void take_slot(struct courier *c, struct courier_waiting *a)
-{
-    do
-        a->slot = (uint32_t)(++c->serial % COURIER_ASKS_MAX);
-    while (c->asks[a->slot]);
-    c->asks[a->slot] = a;
-    c->serials[a->slot] = c->serial;
-}
-
-static void keep_word(char *to, size_t max, struct sp_span s)
-{
-    size_t n = s.n < max - 1 ? s.n : max - 1;
-
-    if (n)
-        memcpy(to, s.p, n);
-    to[n] = 0;
-}
-
-static struct courier_waiting *make_ask(struct courier_stream *s, const struct courier_frame *f)
-{
-    struct courier *c = s->courier;
-    size_t n = sizeof(struct courier_ask) + f->message.n;
-    struct courier_waiting *a = calloc(1, sizeof *a + n);
-    struct courier_ask *head;
-
-    if (!a)
-        return NULL;
-    a->stream = s;
-    a->peer = s->peer;
-    a->id = f->id;
-    a->worker = COURIER_NOBODY;
-    a->began_us = admin_env().mono_us;
-    a->n = n;
-    take_slot(c, a);
-    head = (struct courier_ask *)a->wire;
-    head->serial = c->serial;
-    head->door = KDC_COURIER;
-    courier_source(c, s->peer->uid, f->address, &head->source);
-    keep_word(head->transport, sizeof head->transport,
-              sp_same(f->transport, SP_LIT("relay")) ? f->transport : SP_LIT("in-band"));
-    keep_word(head->acceptor, sizeof head->acceptor, f->service);
-    head->message_n = (uint32_t)f->message.n;
-    memcpy(a->wire + sizeof *head, f->message.p, f->message.n);
-    return a;
-}
-
-static void refuse(struct courier_stream *s, const struct courier_frame *f, struct courier_refusal *r,
-                   const struct sp_err *e)
-{
-    struct kdc_source source;
-
-    r->event = "carry";
-    r->code = e->proto ? e->proto : KRB_ERR_GENERIC;
-    r->text = e->text;
-    r->acceptor = f->service;
-    courier_source(s->courier, s->peer->uid, f->address, &source);
-    courier_record(s->courier, &source, r);
-    courier_refuse(s, f->id, r->code, e->text);
-}
-
-void courier_carry(struct courier_stream *s, const struct courier_frame *f)
-{
-    struct courier *c = s->courier;
-    struct courier_refusal r = {0};
-    struct courier_waiting *a = NULL;
-    struct sp_err e = {0};
-
-    if (may_carry(c, f, &r, &e) && has_room(c, s, f->message.n, &e) && may_speak_for(s, f->address, &e) &&
-        !(a = make_ask(s, f)))
-        (void)sp_fail(&e, SP_ENOMEM, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE, "no memory");
-    if (!a) {
-        refuse(s, f, &r, &e);
+    switch (a->what) {
+    case LADDER_TRY:
+        courier_try(c, a);
+        return;
+    case LADDER_CANCEL:
+        courier_cancel(c, a->id);
+        return;
+    case LADDER_LOOK_UP:
+        courier_look_up(c, a);
+        return;
+    case LADDER_ANSWER:
+        if (r)
+            answered(r, a);
+        return;
+    case LADDER_REFUSE:
+        if (r)
+            refused(r, a);
         return;
     }
-    c->ask_count++;
-    c->asked += a->n;
-    a->peer->asks++;
-    s->asks++;
-    insert_ask(&c->unsent, a);
-    send_asks(c);
 }
 
-/* ---- time ---- */
-
-static void expire(struct courier *c, struct courier_list *l, int64_t now)
+/* An action's spans are good until something is put in, and doors put in what waited while they are answered:
+ * nobody looks at an action after that. */
+void courier_climb(struct courier *c)
 {
-    while (l->oldest && now - l->oldest->began_us >= COURIER_ASK_US)
-        give_up_ask(c, l->oldest, "the KDC did not answer in time");
-}
+    struct ladder_action a;
 
-void courier_expire_asks(struct courier *c, int64_t mono_us)
-{
-    expire(c, &c->unsent, mono_us);
-    expire(c, &c->sent, mono_us);
-    try_elsewhere(c, mono_us);
-}
-
-int64_t courier_asks_due_us(const struct courier *c)
-{
-    const struct courier_waiting *a = c->unsent.oldest, *b = c->sent.oldest;
-
-    if (!a || (b && b->began_us < a->began_us))
-        a = b;
-    return a ? a->began_us + COURIER_ASK_US : -1;
+    while (ladder_next(c->ladder, admin_env(), &a)) {
+        act(c, &a);
+        sp_arena_reset(&c->mem);
+    }
 }

@@ -71,11 +71,26 @@ static void note_heard(struct courier_stream *s)
     append_stream(s->courier, s);
 }
 
+/* Nobody waits any more for what it asked. */
+static void forget(struct courier_stream *s)
+{
+    struct courier *c = s->courier;
+
+    for (uint32_t i = 0; i < COURIER_ASKS_MAX && s->asks; i++) {
+        struct courier_request *r = c->requests[i];
+        if (!r || r->owner != s)
+            continue;
+        s->asks--;
+        s->peer->asks--;
+        courier_leave(r);
+    }
+}
+
 void courier_close(struct courier_stream *s)
 {
     struct courier *c = s->courier;
 
-    courier_forget(s);
+    forget(s);
     net_loop_remove(&c->loop, &s->watch);
     (void)close(s->watch.fd);
     unlink_stream(c, s);
@@ -212,19 +227,122 @@ static void say_realm(struct courier_stream *s, uint32_t id)
     courier_send(s, &f);
 }
 
+/* ---- requests ---- */
+
+/* The connection may be gone afterwards. */
+static void done(struct courier_request *r, const struct courier_end *end)
+{
+    struct courier_stream *s = r->owner;
+    struct courier *c = s->courier;
+    struct courier_frame f = {.type = COURIER_CARRIED, .id = r->id, .message = end->reply};
+    uint32_t before = c->stream_count;
+
+    if (s->asks-- == COURIER_PENDING_MAX)
+        s->moved_us = admin_env().mono_us; /* until now it was us who did not listen */
+    s->peer->asks--;
+    courier_drop_request(r);
+    if (!end->answered) {
+        f = (struct courier_frame){
+            .type = COURIER_REFUSED, .id = f.id, .code = end->code, .text = sp_str(end->text)};
+    } else if (end->reply.n > COURIER_FRAME_MAX - 64 || !courier_without_text(c, &f.message)) {
+        f = (struct courier_frame){.type = COURIER_REFUSED,
+                                   .id = f.id,
+                                   .code = KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE,
+                                   .text = SP_LIT("the KDC had no answer")};
+    }
+    courier_send(s, &f);
+    sp_arena_reset(&c->mem);
+    if (c->stream_count == before)
+        courier_resume(s); /* NOLINT(clang-analyzer-unix.Malloc): as many as before, so it is there */
+}
+
+static void keep_word(char *to, size_t max, struct sp_span s)
+{
+    size_t n = s.n < max - 1 ? s.n : max - 1;
+
+    if (n)
+        memcpy(to, s.p, n);
+    to[n] = 0;
+}
+
+/* Acceptors are told which realms they may ask for; those and this machine's own are carried for them. */
+static bool may_ask_for(const struct courier *c, struct sp_span realm, struct sp_err *e)
+{
+    if (krb_is_realm_alias(&c->realm, realm))
+        return true;
+    for (uint32_t i = 0; i < c->config.other_count; i++)
+        if (sp_same(sp_str(c->config.other[i]), realm))
+            return true;
+    return sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NOT_FOUND, "no way to the realm \"%.*s\"",
+                   (int)(realm.n < 60 ? realm.n : 60), (const char *)realm.p);
+}
+
+static bool has_room(const struct courier_stream *s, struct sp_err *e)
+{
+    return s->peer->asks < COURIER_UID_ASKS_MAX ||
+           sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE,
+                   "more than %d requests of one user at once", COURIER_UID_ASKS_MAX);
+}
+
+static bool may_speak_for(struct courier_stream *s, struct sp_span client, struct sp_err *e)
+{
+    return !courier_attests(&s->courier->config, s->peer->uid) || courier_name_client(s, client) ||
+           sp_fail(e, SP_EREFUSED, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE,
+                   "more than %d contexts of one client at once", COURIER_PER_SOURCE);
+}
+
+/* Acceptors know one code for whatever is no request. */
+static void tell_refusal(struct courier_stream *s, struct courier_request *r, struct sp_err *e)
+{
+    uint32_t id = r->id;
+
+    if (e->proto == KRB_ERR_GENERIC)
+        e->proto = KRB_AP_ERR_MSG_TYPE;
+    courier_refused(r, e);
+    courier_drop_request(r); /* first: refusing may end the connection, and what it waits for */
+    courier_refuse(s, id, e->proto ? e->proto : KRB_ERR_GENERIC, e->text);
+}
+
+static void carry(struct courier_stream *s, const struct courier_frame *f)
+{
+    struct courier_request *r = courier_new_request(s->courier, LADDER_DOOR_SOCKET);
+    const struct courier_question q = {.realm = f->realm, .message = f->message};
+    struct sp_err e = {0};
+
+    if (!r) {
+        courier_refuse(s, f->id, KRB_AP_ERR_IAKERB_KDC_NO_RESPONSE, "too many requests at once");
+        return;
+    }
+    r->owner = s;
+    r->id = f->id;
+    r->peer = s->peer;
+    r->done = done;
+    courier_source(s->courier, s->peer->uid, f->address, &r->source);
+    keep_word(r->transport, sizeof r->transport,
+              sp_same(f->transport, SP_LIT("relay")) ? f->transport : SP_LIT("in-band"));
+    keep_word(r->acceptor, sizeof r->acceptor, f->service);
+    if (!may_ask_for(s->courier, f->realm, &e) || !has_room(s, &e) || !may_speak_for(s, f->address, &e) ||
+        !courier_put(r, &q, &e)) {
+        tell_refusal(s, r, &e);
+        return;
+    }
+    s->asks++;
+    s->peer->asks++;
+}
+
 /* One record for each context beside those of its requests: whom the acceptor took the client for, or why it
  * did not. It is the acceptor's word. */
 static void record_context(struct courier_stream *s, const struct courier_frame *f)
 {
-    char text[160];
-    struct courier_refusal r = {
-        .event = "context", .code = f->code, .text = text, .acceptor = f->service, .client = f->client};
     struct kdc_source source;
+    struct record_facts facts = {
+        .door = "courier", .transport = "in-band", .source = source.text, .acceptor = f->service};
+    struct kdc_record k = {.event = "context", .code = f->code, .client = f->client};
 
-    (void)snprintf(text, sizeof text, "%.*s", (int)(f->text.n < 150 ? f->text.n : 150),
+    (void)snprintf(k.text, sizeof k.text, "%.*s", (int)(f->text.n < 150 ? f->text.n : 150),
                    (const char *)f->text.p);
     courier_source(s->courier, s->peer->uid, f->address, &source);
-    courier_record(s->courier, &source, &r);
+    record_write(&s->courier->records, admin_env(), &facts, &k);
 }
 
 static void serve_frame(struct courier_stream *s, const struct courier_frame *f)
@@ -234,18 +352,17 @@ static void serve_frame(struct courier_stream *s, const struct courier_frame *f)
     else if (f->type == COURIER_NOTE)
         record_context(s, f);
     else if (f->type == COURIER_CARRY)
-        courier_carry(s, f);
+        carry(s, f);
     else
         courier_refuse(s, f->id, KRB_ERR_GENERIC, "a frame of a type that is not known here");
 }
 
 static void note_wrong(const struct courier_stream *s, const char *text)
 {
-    struct courier_refusal r = {.event = "malformed", .code = KRB_ERR_GENERIC, .text = text};
     struct kdc_source source;
 
     courier_source(s->courier, s->peer->uid, (struct sp_span){0}, &source);
-    courier_record(s->courier, &source, &r);
+    courier_note(s->courier, &source, "malformed", KRB_ERR_GENERIC, text);
 }
 
 /* One whole frame out of what came. A frame that cannot be read has no id to answer to: that ends the
@@ -386,7 +503,8 @@ static void admit(struct courier *c, int fd)
 
 void courier_accept(struct net_watch *door, uint32_t events)
 {
-    struct courier *c = door->owner;
+    struct courier_gate *g = door->owner;
+    struct courier *c = g->courier;
 
     (void)events;
     for (int i = 0; i < 16; i++) {

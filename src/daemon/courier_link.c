@@ -19,6 +19,14 @@ static bool send_answer(int fd, uint64_t serial, struct sp_span reply, uint8_t *
     return net_send_now(fd, sp_span(room, sizeof t + t.message_n));
 }
 
+static void serve_verify(struct worker *w, int fd, const struct courier_ask *ask, uint8_t *bytes)
+{
+    struct sp_span verdict = verify_conversation(w, sp_span(bytes, ask->message_n));
+
+    (void)send_answer(fd, ask->serial, verdict, bytes - sizeof *ask);
+    serve_done(w);
+}
+
 static void serve_ask(struct worker *w, int fd, const struct courier_ask *ask, uint8_t *bytes)
 {
     struct kdc_request req = {
@@ -49,7 +57,7 @@ static void link_ready(struct net_watch *watch, uint32_t events)
             continue;
         ask.transport[sizeof ask.transport - 1] = ask.acceptor[sizeof ask.acceptor - 1] = 0;
         ask.source.text[sizeof ask.source.text - 1] = 0;
-        serve_ask(w, watch->fd, &ask, buf + sizeof ask);
+        (ask.verify ? serve_verify : serve_ask)(w, watch->fd, &ask, buf + sizeof ask);
     }
 }
 

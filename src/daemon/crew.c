@@ -2,6 +2,7 @@
 /* The workers and the courier: processes of this same program, told what they need, started again when they
  * die. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -14,6 +15,9 @@
 #include "daemon/worker.h"
 #include "net/pass.h"
 
+#define PROGRAM_FD (CHANNEL_FD + 1) /* the courier's, while it is executed */
+#define PROGRAM_PATH "/proc/self/fd/4"
+_Static_assert(PROGRAM_FD == 4, "as in the path");
 #define LONG_LIVED_US 10000000 /* a worker that lived so long is started again at once */
 #define BACKOFF_MAX_US 10000000
 
@@ -41,7 +45,7 @@ static bool is_there(const struct crew_member *m)
 
 static bool is_door_of(const struct crew_member *m, const struct channel_door *d)
 {
-    return is_courier(m) == (d->kind == DOOR_COURIER);
+    return is_courier(m) == (d->kind >= DOOR_COURIER);
 }
 
 static bool tell(struct crew_member *m, const void *p, size_t n, int fd)
@@ -100,6 +104,8 @@ static void heard(struct crew_member *m, const void *buf, size_t n)
         keeper_count(m->keeper, buf);
     } else if (n == sizeof(struct channel_give_up) && plain->type == CHANNEL_GIVE_UP) {
         pass_on(m, buf);
+    } else if (n == sizeof(struct channel_health) && plain->type == CHANNEL_HEALTH && is_courier(m)) {
+        keeper_health(m->keeper, buf);
     }
 }
 
@@ -177,13 +183,26 @@ static bool tell_setup(struct crew_member *m)
     return ok;
 }
 
+static bool tell_supply(struct crew_member *m)
+{
+    const struct supply *s = &m->keeper->supply;
+    struct channel_realms realms = {.type = CHANNEL_REALMS, .count = s->realms.count};
+    struct channel_certificate certificate = {
+        .type = CHANNEL_CERTIFICATE, .chain_n = s->chain_n, .key_n = s->key_n, .client_ca_n = s->client_ca_n};
+
+    return tell(m, &realms, sizeof realms, s->realms_fd) &&
+           tell(m, &certificate, sizeof certificate, s->certificate_fd);
+}
+
 static bool tell_courier(struct crew_member *m)
 {
     static struct channel_courier s;
 
     s = (struct channel_courier){.type = CHANNEL_COURIER, .sandbox = is_sandboxed()};
     channel_describe_courier(&s.config, &m->keeper->config);
-    return tell(m, &s, sizeof s, -1);
+    s.config.needs_names = m->keeper->supply.realms.count > 0;
+    s.config.needs_client = m->keeper->supply.needs_client;
+    return tell(m, &s, sizeof s, -1) && tell_supply(m);
 }
 
 static bool tell_beginning(struct crew_member *m, int records_fd)
@@ -206,6 +225,15 @@ void crew_tell_courier(struct keeper *k)
         (void)tell_courier(&k->crew[CREW_COURIER]);
 }
 
+void crew_ask_status(struct keeper *k)
+{
+    struct channel_plain ask = {CHANNEL_STATUS};
+    struct crew_member *m = &k->crew[CREW_COURIER];
+
+    if (m->state == CREW_READY)
+        (void)net_send_now(m->channel.fd, sp_span(&ask, sizeof ask));
+}
+
 void crew_tell(struct keeper *k, struct sp_span message)
 {
     for (uint32_t i = 0; i < WORKERS_MAX; i++)
@@ -222,12 +250,42 @@ void crew_tell_door(struct keeper *k, const struct channel_door *info, int fd)
 
 /* ---- starting ---- */
 
-/* Everything of ours is close-on-exec; the worker gets its end of the pair as CHANNEL_FD and asks for the
+static int open_beside(const char *name)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
+
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    if (n <= 0)
+        return -1;
+    (void)snprintf(path + n, sizeof path - (size_t)n, "%s", name);
+    return open(path, O_PATH | O_CLOEXEC);
+}
+
+/* The courier is a program of its own: what it links for TLS and DNS would cost every KDC worker's start. It
+ * is opened when the keeper starts, so that an upgrade meanwhile does not bring one that speaks otherwise. */
+bool crew_open_courier(struct keeper *k, struct sp_err *e)
+{
+    int fd = open_beside("sallyport-courier"); /* in a build directory */
+
+    if (fd < 0)
+        fd = open_beside("../libexec/sallyport/sallyport-courier"); /* where everything was moved together */
+    if (fd < 0)
+        fd = open(SP_COURIER, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return sp_fail(e, SP_EBACKEND, 0, SP_COURIER ": %s; install it again", strerror(errno));
+    k->courier_program = fcntl(fd, F_DUPFD_CLOEXEC, PROGRAM_FD + 1);
+    (void)close(fd);
+    return k->courier_program >= 0 || sp_fail(e, SP_EBACKEND, errno, "%s", strerror(errno));
+}
+
+/* Everything of ours is close-on-exec; the process gets its end of the pair as CHANNEL_FD and asks for the
  * rest through it. */
 static int spawn(const struct crew_member *m, int channel_fd, pid_t *pid)
 {
-    char *role = is_courier(m) ? (char[]){"--courier"} : (char[]){"--kdc-worker"};
-    char *argv[] = {(char[]){"sallyportd"}, role, NULL};
+    char *worker[] = {(char[]){"sallyportd"}, (char[]){"--kdc-worker"}, NULL};
+    char *courier[] = {(char[]){"sallyport-courier"}, NULL};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t none;
@@ -236,12 +294,15 @@ static int spawn(const struct crew_member *m, int channel_fd, pid_t *pid)
     (void)sigemptyset(&none);
     (void)posix_spawn_file_actions_init(&files);
     (void)posix_spawn_file_actions_adddup2(&files, channel_fd, CHANNEL_FD);
+    if (is_courier(m))
+        (void)posix_spawn_file_actions_adddup2(&files, m->keeper->courier_program, PROGRAM_FD);
     /* Not all of a library's are close-on-exec: LMDB keeps one for its meta pages that is not. */
-    (void)posix_spawn_file_actions_addclosefrom_np(&files, CHANNEL_FD + 1);
+    (void)posix_spawn_file_actions_addclosefrom_np(&files, is_courier(m) ? PROGRAM_FD + 1 : CHANNEL_FD + 1);
     (void)posix_spawnattr_init(&attr);
     (void)posix_spawnattr_setsigmask(&attr, &none);
     (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-    why = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, environ);
+    why = is_courier(m) ? posix_spawn(pid, PROGRAM_PATH, &files, &attr, courier, environ)
+                        : posix_spawn(pid, "/proc/self/exe", &files, &attr, worker, environ);
     (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&files);
     return why;

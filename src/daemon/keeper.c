@@ -16,11 +16,14 @@
 #include "net/pass.h"
 #include "net/sandbox.h"
 
+#define HEALTH_MAX 8192    /* rows of what the courier says */
 #define ACTIVITY_MAX 32768 /* accounts that were active within a second */
 #define STOP_PATIENCE_US 5000000
 #define LOCK_PATIENCE_MS 3000 /* a command may hold the instance for a moment */
 
 _Static_assert(sizeof(struct channel_setup) <= NET_PASS_MAX &&
+                   sizeof(struct channel_courier) <= NET_PASS_MAX &&
+                   sizeof(struct channel_health) <= NET_PASS_MAX &&
                    sizeof(struct channel_activity) <= NET_PASS_MAX,
                "a message fits");
 
@@ -53,12 +56,91 @@ void keeper_worker_ready(struct keeper *k)
     if (k->announced || crew_has(k, CREW_STARTING) || crew_has(k, CREW_WAITING))
         return;
     k->announced = true;
+    keeper_announce(k);
     doors_text(k, &t);
     keeper_say(k, "start", "ready, realm %s, listening on %s", k->config.realm, doors);
     if (!k->config.config.kdc.guess_limits)
         keeper_say(k, "start",
                    "GUESS LIMITS ARE OFF ([kdc] guess-limits): anybody may try passwords without end");
     (void)net_notify("READY=1\nSTATUS=serving");
+}
+
+static const char *life_name(enum ladder_life life)
+{
+    switch (life) {
+    case LADDER_ALIVE:
+        return "alive";
+    case LADDER_DEAD:
+        return "dead";
+    case LADDER_NO_WAY:
+        return "no way";
+    case LADDER_UNKNOWN:
+        break;
+    }
+    return "not tried";
+}
+
+static cJSON *describe_route(const struct health_row *r)
+{
+    char since[40];
+    struct sp_text t = sp_text(since, sizeof since);
+    cJSON *one = cJSON_CreateObject();
+
+    sp_text_iso_us(&t, admin_env().wall_us - r->for_us);
+    (void)cJSON_AddStringToObject(one, "rung", ladder_rung_name(r->rung));
+    (void)cJSON_AddStringToObject(one, "target", r->target);
+    (void)cJSON_AddStringToObject(one, "state", life_name(r->life));
+    if (r->life != LADDER_UNKNOWN)
+        (void)cJSON_AddStringToObject(one, "since", since);
+    if (r->latency_us)
+        (void)cJSON_AddNumberToObject(one, "latency_ms", (double)r->latency_us / 1000);
+    (void)cJSON_AddNumberToObject(one, "answers", (double)r->answers);
+    (void)cJSON_AddNumberToObject(one, "failures", (double)r->failures);
+    (void)cJSON_AddStringToObject(one, "reason", r->reason);
+    (void)cJSON_AddBoolToObject(one, "found", r->found);
+    return one;
+}
+
+/* The courier's rows come realm by realm. */
+static void describe_realms(const struct keeper *k, cJSON *courier)
+{
+    cJSON *realms = cJSON_AddArrayToObject(courier, "realms"), *routes = NULL;
+    const char *last = "";
+
+    for (uint32_t i = 0; i < k->health_count; i++) {
+        const struct health_row *r = &k->health[i];
+        if (strcmp(last, r->realm) != 0) {
+            cJSON *realm = cJSON_CreateObject();
+            (void)cJSON_AddStringToObject(realm, "realm", r->realm);
+            routes = cJSON_AddArrayToObject(realm, "routes");
+            cJSON_AddItemToArray(realms, realm);
+            last = r->realm;
+        }
+        cJSON_AddItemToArray(routes, describe_route(r));
+    }
+    (void)cJSON_AddNumberToObject(courier, "in_flight", k->in_flight);
+}
+
+/* The courier is believed in what it says of itself, not in how long its texts are. */
+void keeper_health(struct keeper *k, const struct channel_health *m)
+{
+    uint32_t fresh = m->count < CHANNEL_HEALTH_ROWS ? m->count : CHANNEL_HEALTH_ROWS;
+    struct health_row *all;
+
+    if (m->first)
+        k->health_count = 0;
+    if (k->health_count + fresh > HEALTH_MAX ||
+        !(all = realloc(k->health, (k->health_count + fresh + 1) * sizeof *all)))
+        return;
+    k->health = all;
+    memcpy(all + k->health_count, m->row, fresh * sizeof *all);
+    for (uint32_t i = k->health_count; i < k->health_count + fresh; i++)
+        all[i].realm[sizeof all->realm - 1] = all[i].target[sizeof all->target - 1] =
+            all[i].reason[sizeof all->reason - 1] = 0;
+    k->health_count += fresh;
+    k->in_flight = m->in_flight;
+    if (m->last)
+        control_health(k->control);
 }
 
 static void describe_courier(const struct keeper *k, cJSON *daemon)
@@ -77,6 +159,8 @@ static void describe_courier(const struct keeper *k, cJSON *daemon)
     (void)cJSON_AddStringToObject(c, "listening", path);
     (void)cJSON_AddNumberToObject(c, "pid", m->pid);
     (void)cJSON_AddNumberToObject(c, "attesters", k->config.config.courier_attest_count);
+    doors_describe(k, cJSON_AddArrayToObject(c, "doors"));
+    describe_realms(k, c);
 }
 
 void keeper_describe(struct keeper *k, cJSON *status)
@@ -297,6 +381,7 @@ struct reload_job {
     struct keeper *keeper;
     struct sp_err e;
     struct channel_config config;
+    struct supply supply;
 };
 
 static uint32_t wanted_workers(const struct keeper *k)
@@ -311,14 +396,14 @@ static uint32_t wanted_workers(const struct keeper *k)
 
 static enum crew_courier wanted_courier(const struct keeper *k)
 {
-    return doors_has(k, DOOR_COURIER) ? CREW_WITH_COURIER : CREW_WITHOUT_COURIER;
+    return doors_has_courier(k) ? CREW_WITH_COURIER : CREW_WITHOUT_COURIER;
 }
 
 static void run_reload(struct operator_job *job, struct admin *a)
 {
     struct reload_job *j = (struct reload_job *)job;
 
-    if (admin_reload(a, &j->e))
+    if (supply_make(&a->paths, &j->supply, &j->e) && admin_reload(a, &j->e))
         channel_copy_config(&j->config, &a->config);
 }
 
@@ -337,22 +422,28 @@ static void change_sink(struct keeper *k)
 }
 
 /* Sockets that are in both configurations stay as they are, and so do connections. */
-static void apply(struct keeper *k, const struct channel_config *config)
+static void apply(struct keeper *k, const struct channel_config *config, struct supply *supply)
 {
     static struct channel_new_config m;
     struct sp_err e = {0};
-    bool doors = doors_prepare(k, &config->config, &e);
+    bool doors = doors_prepare(k, &config->config, &e), other = supply->stamp != k->supply.stamp;
 
     k->config = *config;
     channel_link_config(&k->config);
+    supply_close(&k->supply);
+    k->supply = *supply;
+    *supply = (struct supply){.realms_fd = -1, .certificate_fd = -1};
     change_sink(k);
     m = (struct channel_new_config){CHANNEL_CONFIG, k->config};
     crew_tell(k, sp_span(&m, sizeof m));
+    if (other) /* another one, told by tick: this one cannot open files any more, and ends when it is done */
+        crew_want_courier(k, CREW_WITHOUT_COURIER);
     crew_tell_courier(k);
     if (doors)
         doors_commit(k);
     crew_resize(k, wanted_workers(k));
     crew_want_courier(k, wanted_courier(k));
+    keeper_announce(k);
     if (doors)
         keeper_say(k, "reload", "the configuration was read again");
     else
@@ -369,10 +460,11 @@ static void reload_done(struct operator_job *job)
 
     k->reloading = false;
     if (sp_ok(&j->e) && !k->stopping)
-        apply(k, &j->config);
+        apply(k, &j->config, &j->supply);
     else if (!sp_ok(&j->e))
         keeper_say(k, "reload", "%s; the configuration of before stays in force", j->e.text);
     (void)net_notify("READY=1");
+    supply_close(&j->supply);
     free(j);
     if (k->reload_again)
         reload(k);
@@ -391,6 +483,7 @@ static void reload(struct keeper *k)
     (void)net_notify(text);
     j->job = (struct operator_job){.run = run_reload, .done = reload_done};
     j->keeper = k;
+    j->supply = (struct supply){.realms_fd = -1, .certificate_fd = -1};
     k->reloading = operator_submit(&k->operator, & j->job);
     if (!k->reloading)
         free(j);
@@ -405,13 +498,28 @@ static void signals_ready(struct net_watch *w, uint32_t events)
 
     (void)events;
     while (read(w->fd, &s, sizeof s) == (ssize_t)sizeof s) {
-        if (s.ssi_signo == SIGCHLD)
+        if (s.ssi_signo == SIGCHLD) {
             crew_reap(k);
-        else if (s.ssi_signo == SIGHUP)
+            if (k->announced && !k->stopping) /* a courier that another one takes over from */
+                crew_want_courier(k, wanted_courier(k));
+        } else if (s.ssi_signo == SIGHUP)
             reload(k);
         else
             k->stopping = true;
     }
+}
+
+/* On a laptop name servers change with the network. */
+static bool resolver_changed(struct keeper *k)
+{
+    struct stat st = {0};
+    int64_t before = k->resolver_stamp;
+
+    if (k->config.config.courier_resolver[0] || k->supply.realms.count == 0)
+        return false;
+    (void)stat("/etc/resolv.conf", &st);
+    k->resolver_stamp = (int64_t)st.st_ino ^ st.st_mtim.tv_sec ^ ((int64_t)st.st_mtim.tv_nsec << 20);
+    return before != 0 && before != k->resolver_stamp;
 }
 
 static void tick(struct keeper *k)
@@ -424,6 +532,8 @@ static void tick(struct keeper *k)
     k->next_second_us = now + 1000000;
     store_activity(k);
     control_tick(k->control, now);
+    if (resolver_changed(k)) /* the courier cannot read it again: another one does */
+        crew_want_courier(k, CREW_WITHOUT_COURIER);
     crew_want_courier(k, wanted_courier(k)); /* one that was still ending when it was wanted again */
     if (k->announced && k->watchdog_us && now >= k->next_watchdog_us) {
         k->next_watchdog_us = now + k->watchdog_us / 2;
@@ -559,7 +669,9 @@ static bool prepare(struct keeper *k, struct sp_err *e)
     if (!net_hide(e) || !admin_find_paths(k->options.root, &k->paths, e) ||
         !admin_read_config(&k->paths, &k->config.config, e))
         return false;
-    (void)net_raise_descriptors(k->config.config.tcp_max + k->config.config.courier_max + 512ul);
+    (void)net_raise_descriptors(k->config.config.tcp_max + k->config.config.courier_max +
+                                k->config.config.relay_max + 4ul * k->config.config.courier_in_flight +
+                                512ul);
     if (access(k->paths.state, F_OK) != 0)
         return sp_fail(e, SP_ENOTFOUND, 0, "%s: no instance here; run %s", k->paths.state,
                        admin_command(&k->paths, "init").text);
@@ -573,6 +685,8 @@ static bool begin(struct keeper *k, struct sp_err *e)
 {
     if (!prepare(k, e) || !net_loop_init(&k->loop, e) || !watch_signals(k, e))
         return false;
+    if (!crew_open_courier(k, e))
+        return false;
     k->crypto = crypto_new(e);
     if (!k->crypto)
         return false;
@@ -585,7 +699,7 @@ static bool begin(struct keeper *k, struct sp_err *e)
         return false;
     if (!activity_init(&k->activity, ACTIVITY_MAX))
         return sp_fail(e, SP_ENOMEM, 0, "no memory");
-    if (!doors_prepare(k, &k->config.config, e))
+    if (!supply_make(&k->paths, &k->supply, e) || !doors_prepare(k, &k->config.config, e))
         return false;
     crew_resize(k, wanted_workers(k)); /* logins first */
     k->control = control_new(k, e);
@@ -618,6 +732,7 @@ static void end(struct keeper *k)
 {
     (void)net_notify("STOPPING=1");
     admin_announce_end(&k->admin);
+    locate_file_remove(&k->locate, k->paths.run);
     stop_crew(k);
     doors_close(k);
     control_free(k->control);
@@ -637,6 +752,8 @@ static void forget(struct keeper *k)
     sink_close(&k->sink);
     admin_close(&k->admin);
     activity_free(&k->activity);
+    supply_close(&k->supply);
+    free(k->health);
     sp_wipe(k->master, sizeof k->master);
 }
 
@@ -663,7 +780,8 @@ int keeper_main(const struct keeper_options *options)
     if (!k)
         return 1;
     k->options = *options;
-    k->admin.lock_fd = k->sink.fd = k->shared_fd = -1;
+    k->locate = LOCATE_FILE_NONE;
+    k->admin.lock_fd = k->sink.fd = k->shared_fd = k->supply.realms_fd = k->supply.certificate_fd = -1;
     if (begin(k, &e)) {
         serve(k);
         if (!k->announced && !k->stopping)

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/courier.h"
 #include "daemon/keeper.h"
 #include "daemon/worker.h"
 
@@ -120,8 +119,6 @@ int main(int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], "--kdc-worker") == 0) /* the keeper started us: not for people */
         worker_main(NULL);
-    if (argc == 2 && strcmp(argv[1], "--courier") == 0)
-        courier_main();
     opterr = 0; /* one line for each mistake, and it is ours */
     while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         if (c == ':')

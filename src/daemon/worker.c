@@ -104,6 +104,10 @@ static void hear(struct worker *w, const union message *m, int fd)
     case CHANNEL_ACTIVITY:
     case CHANNEL_COURIER:
     case CHANNEL_UNLINK:
+    case CHANNEL_REALMS:
+    case CHANNEL_CERTIFICATE:
+    case CHANNEL_STATUS:
+    case CHANNEL_HEALTH:
         channel_die("the keeper said something out of turn");
     }
 }
@@ -241,7 +245,7 @@ static void lock_down(struct worker *w)
 
     if (!net_drop_capabilities(&e))
         channel_die(e.text);
-    if (w->setup->sandbox && !net_enter_sandbox(&e))
+    if (w->setup->sandbox && !net_enter_sandbox(NET_SANDBOX_SERVES, &e))
         channel_die(e.text);
 }
 

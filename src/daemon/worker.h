@@ -108,6 +108,10 @@ void stream_answer_later(struct stream *s, struct sp_span reply);
 void courier_link_open(struct worker *w, int fd);
 void courier_link_close(struct worker *w);
 
+/* ---- verify.c: whether a client of the relay is who it says ---- */
+/* The answer, a courier_verdict and a token, in w->mem; empty: no memory. */
+struct sp_span verify_conversation(struct worker *w, struct sp_span question);
+
 /* ---- source.c ---- */
 /* On loopback the source is the uid that owns the client's socket (decision 59). The kernel is asked when a
  * try is about to be counted: once for a connection, once in SOURCE_KEPT_US for datagrams from one address,

@@ -5,7 +5,7 @@
 
 #include "host/ccache.h"
 
-/* host/krb5conf.c: a value of [libdefaults]; false when no file sets it. */
+/* host/krb5conf.c: a value of [libdefaults] */
 bool host_find_setting(const char *key, char *out, size_t max);
 
 /* host/keyring.c: the kernel's keyrings in MIT's layout. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One value out of [libdefaults] of krb5.conf(5), includes and all. */
+#include "host/krb5conf.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
@@ -13,7 +14,7 @@
 #define LINE_LENGTH 4096
 
 struct search {
-    const char *key;
+    const char *section, *key;
     char *out;
     size_t max;
     bool found;
@@ -86,6 +87,13 @@ static void take_setting(struct search *s, char *line)
     }
 }
 
+static bool is_section(const char *line, const char *name)
+{
+    size_t n = strlen(name);
+
+    return strncmp(line + 1, name, n) == 0 && strcmp(line + 1 + n, "]") == 0;
+}
+
 static void search_line(struct search *s, char *line, bool *inside, int depth)
 {
     if (strncmp(line, "includedir", 10) == 0 && isspace((unsigned char)line[10]))
@@ -94,7 +102,7 @@ static void search_line(struct search *s, char *line, bool *inside, int depth)
         search_file(s, trim(line + 7), depth + 1);
     line = trim(line);
     if (*line == '[')
-        *inside = strcmp(line, "[libdefaults]") == 0;
+        *inside = is_section(line, s->section);
     else if (*inside && *line != '#' && *line != ';')
         take_setting(s, line);
 }
@@ -112,9 +120,9 @@ static void search_file(struct search *s, const char *path, int depth)
 }
 
 /* The first file that sets it wins, as everywhere in krb5.conf. */
-bool host_find_setting(const char *key, char *out, size_t max)
+bool host_find_krb5(const char *section, const char *key, char *out, size_t max)
 {
-    struct search s = {key, out, max, false};
+    struct search s = {section, key, out, max, false};
     const char *files = secure_getenv("KRB5_CONFIG");
     char path[PATH_MAX];
 
@@ -131,4 +139,30 @@ bool host_find_setting(const char *key, char *out, size_t max)
         files += n + (files[n] == ':');
     }
     return s.found;
+}
+
+bool host_find_setting(const char *key, char *out, size_t max)
+{
+    return host_find_krb5("libdefaults", key, out, max);
+}
+
+static void lower(char *s)
+{
+    for (; *s; s++)
+        *s = (char)tolower((unsigned char)*s);
+}
+
+bool host_find_mapped(const char *host, char *realm, size_t max, char *line, size_t line_max)
+{
+    char name[256];
+
+    if (snprintf(name, sizeof name, "%s", host) >= (int)sizeof name)
+        return false;
+    lower(name);
+    for (const char *at = name; at && *at; at = *at == '.' ? at + 1 : strchr(at, '.'))
+        if (host_find_krb5("domain_realm", at, realm, max)) {
+            (void)snprintf(line, line_max, "%s", at);
+            return true;
+        }
+    return false;
 }

@@ -366,11 +366,11 @@ class Client:
 APACHE_MODULES = '/usr/lib/apache2/modules'
 
 
-def apache(dir, realm, root='mit', several_rounds=False, **env):
+def apache(dir, realm, root='mit', several_rounds=False, listen=None, **env):
     """Stock Apache with mod_auth_gssapi before one page that says who asks for it: a Server with port, url, dir and errors.
 
     env: what its process gets besides; KRB5_CONFIG and the place of its replay cache are there. several_rounds lets a login
-    take more than one request, as IAKERB needs."""
+    take more than one request, as IAKERB needs; listen is an address and a port for others than this machine."""
     need_peer(root)
     (dir / 'htdocs').mkdir(parents=True)
     (dir / 'htdocs/index.html').write_text('through the small gate\n')
@@ -386,6 +386,7 @@ def apache(dir, realm, root='mit', several_rounds=False, **env):
 ServerRoot {dir}
 ServerName {HOST}
 Listen 127.0.0.1:{port}
+{f'Listen {listen}' if listen else ''}
 PidFile {dir}/pid
 ErrorLog {dir}/error.log
 LogLevel info

@@ -157,7 +157,14 @@ def test_help_of_a_verb_names_every_option():
     (['service', 'keytab', 'host/x'], 'say --out FILE'),
     (['service', 'keytab', 'host/x', '--out', '-', '--owner', 'root'], 'has no owner'),
     (['service', 'keytab', 'host/x', '--out', ''], 'out is empty'),
-    (['client-config', '--for', 'windows'], 'mit, heimdal and java'),
+    (['client-config', '--for', 'plan9'], 'windows and macos'),
+    (['client-config', '--relay', 'http://relay.test'], 'relay does not read so'),
+    (['client-config', '--relay', 'https://'], 'relay does not read so'),
+    (['client-config', '--relay', 'https://relay.test:0/KdcProxy'], 'relay does not read so'),
+    (['client-config', '--relay', 'https://relay.test/a b'], 'relay does not read so'),
+    (['client-config', '--relay', 'https://relay.test', '--kdc', '192.0.2.1'], 'two ways for a client'),
+    (['client-config', '--ca', '/etc/ssl/ca.pem'], 'say --relay URL too'),
+    (['client-config', '--relay', 'https://relay.test', '--ca', 'a b'], 'of a file on the client'),
     (['--root'], 'needs DIR'),
     (['--root=', 'status'], 'root is empty'),
     (['--realm', 'X', 'init'], 'options of a command go behind it'),
@@ -387,11 +394,13 @@ def test_every_setting_is_in_the_manual_page(shared):
     told = set()
     section = None
     for line in page.splitlines():
-        if m := re.match(r'\.Ss Section \[(\w+)\]', line):
+        if m := re.match(r'\.Ss Sections? \[([\w ]+)\]', line):
             section = m[1]
         elif m := re.match(r'\.It Cm (\S+)', line):
             told.add((section, m[1]))
     keys = {(s['section'], s['key']) for s in settings}
+    table = re.search(r'rows\[\] = \{(.*?)\n\};', (TOP / 'src/admin/realms.c').read_text(), re.S)[1]
+    keys |= {('realm NAME', key) for key in re.findall(r'\{"([\w-]+)",', table)}
     assert keys - told == set(), 'not in sallyport.conf(5)'
     assert told - keys == set(), 'in sallyport.conf(5), but not known'
 
@@ -408,7 +417,7 @@ def test_defaults_in_the_manual_page_are_those_of_the_program(one):
     section = key = None
     told = {}
     for block in re.split(r'^(?=\.Ss|\.It Cm)', page, flags=re.M):
-        if m := re.match(r'\.Ss Section \[(\w+)\]', block):
+        if m := re.match(r'\.Ss Sections? \[([\w ]+)\]', block):
             section = m[1]
         elif m := re.match(r'\.It Cm (\S+)', block):
             key = m[1]
@@ -418,6 +427,8 @@ def test_defaults_in_the_manual_page_are_those_of_the_program(one):
     assert len(told) > 25
     for at, text in told.items():
         if text in ('by profile', 'none') or text.startswith('what was said') or text.startswith('loopback'):
+            continue
+        if at[0] == 'realm NAME':       # of a section that is not there, nothing is shown
             continue
         assert plain(text.split()[0]) == plain(values[at].split()[0]), at
 
@@ -767,6 +778,104 @@ def test_client_config(one, kind):
     for right in ('10.0.0.1', 'nas1.test:65535', '[2001:db8::1]', '[::1]:1', '/run/sallyport/kdc.sock'):
         assert re.search(rf'^ +kdc = {re.escape(right)}$', one('client-config', '--kdc', right).ok(), re.M)
     assert re.search(r'^ +kdc = \S+:88$', one('client-config', '--for', kind).ok(), re.M)
+
+
+def configure(one, text):
+    snippets = one.root / 'etc/sallyport/conf.d'
+    snippets.mkdir(parents=True, exist_ok=True)
+    (snippets / 'clients.conf').write_text(text)
+
+
+CARRIED = '''[courier]
+listen-kdc = 127.0.0.1:1188
+listen-kpasswd = 127.0.0.1:1464
+[realm CORP.EXAMPLE]
+kdc = dc1.corp.example
+[realm OTHER.EXAMPLE]
+kdc = 192.0.2.9
+kpasswd = no
+'''
+
+
+@pytest.mark.parametrize('kind', ['mit', 'heimdal', 'java'])
+def test_client_config_names_the_couriers_doors(one, kind):
+    """Programs of this host reach what the courier carries on loopback; Heimdal by TCP alone."""
+    configure(one, CARRIED)
+    result = one('client-config', '--for', kind, '--json').json()
+    tcp = 'tcp/' if kind == 'heimdal' else ''
+    assert [r['name'] for r in result['realms']] == [REALM, 'CORP.EXAMPLE', 'OTHER.EXAMPLE']
+    assert result['realms'][1] == {'name': 'CORP.EXAMPLE', 'kdc': [f'{tcp}127.0.0.1:1188'], 'kpasswd': [f'{tcp}127.0.0.1:1464']}
+    assert result['realms'][2]['kpasswd'] == []
+    text = result['text']
+    assert re.search(rf'CORP.EXAMPLE = {{\n +kdc = {tcp}127.0.0.1:1188\n +kpasswd_server = {tcp}127.0.0.1:1464\n +}}', text), text
+    for line in ('.corp.example = CORP.EXAMPLE', 'corp.example = CORP.EXAMPLE', 'dns_lookup_kdc = false', 'rdns = false'):
+        assert re.search(rf'^ +{re.escape(line)}$', text, re.M), line
+    alone = one('client-config', '--for', kind, '--kdc', '192.0.2.1', '--json').json()
+    assert [r['name'] for r in alone['realms']] == [REALM]      # loopback is nothing for clients elsewhere
+    configure(one, CARRIED.replace('listen-kdc = 127.0.0.1:1188\n', 'listen-kdc = none\n'))
+    text = one('client-config', '--for', kind).ok()
+    assert 'CORP.EXAMPLE: set [courier] listen-kdc' in text and 'CORP.EXAMPLE = {' not in text
+
+
+RELAYED = CARRIED + f'''[relay]
+realms = {REALM} CORP.EXAMPLE
+kpasswd = yes
+'''
+
+
+def test_client_config_for_mit_behind_a_relay(one):
+    configure(one, RELAYED)
+    argv = ['client-config', '--relay', 'https://relay.test:8443/KdcProxy']
+    result = one(*argv, '--json').json()
+    assert [r['name'] for r in result['realms']] == [REALM, 'CORP.EXAMPLE']
+    assert result['kdc'] == result['kpasswd'] == [result['relay']] == ['https://relay.test:8443/KdcProxy']
+    assert '_kerberos.corp.example. IN URI 10 1 "krb5srv::kkdcp:https://relay.test:8443/KdcProxy"' in result['dns']
+    text = result['text']
+    assert 'krb5-k5tls' in text and 'http_anchors' not in text and 'primary' not in text
+    for line in ('rdns = false', 'dns_canonicalize_hostname = false', 'dns_lookup_kdc = false'):
+        assert re.search(rf'^ +{line}$', text, re.M), line
+    assert text.count('http_anchors = FILE:/etc/ca.pem') == 0
+    assert one(*argv, '--ca', '/etc/ca.pem').ok().count('        http_anchors = FILE:/etc/ca.pem\n') == 2
+    configure(one, RELAYED.replace('kpasswd = yes', 'kpasswd = no'))
+    assert 'kpasswd_server' not in one(*argv).ok()
+    configure(one, '')      # the relay is elsewhere
+    assert [r['name'] for r in one(*argv, '--json').json()['realms']] == [REALM]
+    configure(one, '[relay]\nrealms = NOBODYS.EXAMPLE\n[realm NOBODYS.EXAMPLE]\nkdc = 192.0.2.1\nvia-relay = off\n')
+    one(*argv).fails(1, 'realms names none that this host knows')
+
+
+def test_client_config_for_macos(one):
+    one('client-config', '--for', 'macos').fails(2, 'do not reach 127.0.0.1:88; say --kdc')
+    text = one('client-config', '--for', 'macos', '--kdc', 'kdc.test.example', '--kpasswd', '192.0.2.1').ok()
+    assert re.search('^ +kdc = kdc.test.example$', text, re.M) and 'rdns = false' in text
+    text = one('client-config', '--for', 'macos', '--relay', 'https://relay.test', '--ca', '/tmp/ca.pem').ok()
+    assert re.search('^ +kdc = kkdcp://relay.test/KdcProxy$', text, re.M), text
+    assert 'security add-trusted-cert' in text and 'http_anchors' not in text
+
+
+def test_client_config_for_windows(one):
+    one('service', 'add', 'host/nas1.test').ok()
+    configure(one, RELAYED)
+    text = one('client-config', '--for', 'windows', '--relay', 'https://relay.test', '--json').json()['text']
+    assert text.startswith('Windows Registry Editor Version 5.00\r\n') and '\n' not in text.replace('\r\n', '')
+    policies = r'[HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\CurrentVersion\Policies\System\Kerberos'
+    lines = text.split('\r\n')
+    for line in (policies + ']', '"KdcProxyServer_Enabled"=dword:00000001', policies + r'\KdcProxy\ProxyServers]',
+                 '".corp.example"="<https relay.test />"', f'"{REALM.lower()}"="<https relay.test />"',
+                 policies + r'\domain_realm]', f'"{REALM}"="nas1.test;nas1"'):
+        assert line in lines, line
+    text = one('client-config', '--for', 'windows', '--relay', 'https://relay.test:8443/other').ok()
+    assert '<https relay.test:8443:other />' in text
+    one('client-config', '--for', 'windows').fails(2, 'say --kdc ADDR')
+    one('client-config', '--for', 'windows', '--kdc', '192.0.2.1:1088', '--kpasswd', '192.0.2.1').fails(2, 'on port 88 alone')
+    text = one('client-config', '--for', 'windows', '--kdc', 'kdc.test', '--kpasswd', 'kdc.test').ok()
+    for line in (f'ksetup /addkdc {REALM} kdc.test', f'ksetup /addkpasswd {REALM} kdc.test', f'ksetup /addhosttorealmmap nas1 {REALM}'):
+        assert line in text.splitlines(), line
+
+
+@pytest.mark.parametrize('kind', ['heimdal', 'java'])
+def test_client_config_says_who_cannot_use_a_relay(one, kind):
+    one('client-config', '--for', kind, '--relay', 'https://relay.test').fails(1, 'cannot speak to a relay; run sallyportd on the client')
 
 
 def test_a_configuration_that_cannot_be_read(one, tmp_path):

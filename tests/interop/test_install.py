@@ -51,6 +51,8 @@ def test_all_that_was_planned_is_there(staged, planned):
     ('sallyportd.8', 'man8'),
     ('sallyportd.service', 'system'),
     ('_sallyport', 'site-functions'),
+    ('sallyport_locate.so', 'libkrb5'),
+    ('sallyport_locate.7', 'man7'),
 ])
 def test_the_names_that_people_rely_on(staged, name, directory):
     assert [p for p in staged.rglob(name) if p.parent.name == directory], name
@@ -65,7 +67,7 @@ def test_the_rest_of_an_installation(staged):
         'no example configuration'
 
 
-@pytest.mark.parametrize('page', ['sallyport.1', 'sallyport.conf.5', 'sallyportd.8'])
+@pytest.mark.parametrize('page', ['sallyport.1', 'sallyport.conf.5', 'sallyportd.8', 'sallyport_locate.7'])
 def test_manual_pages_are_clean(staged, page):
     done = subprocess.run(['mandoc', '-T', 'lint', '-W', 'warning', str(find(staged, page))], capture_output=True, text=True,
                           timeout=30)
@@ -74,13 +76,20 @@ def test_manual_pages_are_clean(staged, page):
 
 @pytest.mark.parametrize('name', ['sallyport', 'sallyportd'])
 def test_programs_start_and_lean_on_no_private_path(staged, name):
-    program, = [p for p in staged.rglob(name) if p.parent.name in ('bin', 'sbin', 'libexec', 'sallyport') and
+    program, = [p for p in staged.rglob(name) if p.is_file() and p.parent.name in ('bin', 'sbin') and
                 p.read_bytes()[:4] == b'\x7fELF']
     assert program.stat().st_mode & 0o111 == 0o111
     done = subprocess.run([str(program), '--help'], capture_output=True, text=True, timeout=30, cwd='/', env={})
     assert done.returncode == 0 and done.stdout.startswith(f'usage: {name}'), done.stdout + done.stderr
     dynamic = subprocess.run(['readelf', '-d', str(program)], capture_output=True, text=True, timeout=30, check=True).stdout
     assert 'RPATH' not in dynamic and 'RUNPATH' not in dynamic
+
+
+def test_the_courier_is_for_the_keeper_alone(staged):
+    program, = staged.rglob('sallyport-courier')
+    assert program.parent.name == 'sallyport' and program.parent.parent.name == 'libexec'
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and done.stderr.startswith('sallyport-courier: sallyportd starts it'), done
 
 
 def test_an_installed_command_works(staged, tmp_path):

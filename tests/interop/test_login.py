@@ -719,7 +719,6 @@ def response(status, *headers):
      '127.0.0.1 port 1 cannot be reached: Connection refused; look at host and port'),
     (['gss', 'serve'], 2, 'a service needs its keys; name them with --keytab FILE'),
     (['gss', 'serve', '--keytab', __file__], 2, r'/\S+ is no keytab \(.*\); name another with --keytab'),
-    (['doctor', 'nas1'], 2, "'doctor' takes no name; see 'sallyport doctor --help'"),
 ], ids=lambda v: ' '.join(w for w in v if not w.startswith('/'))[:50] if isinstance(v, list) else '')
 def test_a_slip(user, argv, code, pattern):
     more = ['--password-stdin'] if argv[0] == 'login' and '--keytab' not in argv else []

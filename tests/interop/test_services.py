@@ -6,10 +6,9 @@ import harness
 from harness import Client, HOST, PASSWORD, REALM, WRONG_PASSWORD, Server, curl, free_port, need_peer, peer
 
 
-@pytest.fixture(scope='module')
-def smbd(realm, place):
+def smb_server(dir, realm, interfaces='lo'):
+    """Stock smbd with one file to read."""
     need_peer('mit')
-    dir = place / 'smbd'
     for part in 'private', 'lock', 'state', 'cache', 'pid', 'share', 'ncalrpc':
         (dir / part).mkdir(parents=True)
     (dir / 'share' / 'hello.txt').write_text('through the small gate\n')
@@ -32,7 +31,7 @@ def smbd(realm, place):
     pid directory = {dir}/pid
     ncalrpc dir = {dir}/ncalrpc
     log file = {dir}/log
-    interfaces = lo
+    interfaces = {interfaces}
     bind interfaces only = yes
     smb ports = {port}
     load printers = no
@@ -47,21 +46,31 @@ def smbd(realm, place):
     server = Server(peer('mit', 'smbd', '--foreground', '--no-process-group', '-s', dir / 'smb.conf', '--debug-stdout',
                          '-d', '1'), dir / 'smbd.log', port)
     server.port, server.dir = port, dir
+    return server
+
+
+@pytest.fixture(scope='module')
+def smbd(realm, place):
+    server = smb_server(place / 'smbd', realm)
     yield server
     server.stop()
 
 
-@pytest.fixture
-def samba(realm, home, smbd):
+def smb_client(realm, home, server, address='127.0.0.1'):
     """smbclient with its own state; its built-in Heimdal keeps to TCP only when the KDC is written so."""
     client = Client(realm, 'mit', home, realm.krb5_conf('heimdal-tcp'))
     conf = home / 'smb.conf'
     conf.write_text(f'[global]\n    realm = {REALM}\n    workgroup = WORKGROUP\n    lock directory = {home}\n'
                     f'    state directory = {home}\n    cache directory = {home}\n    private dir = {home}\n')
     client.smb = lambda *argv, **env: client.run(
-        'smbclient', '-s', conf, '-p', smbd.port, '-I', '127.0.0.1', f'//{HOST}/files', '--use-kerberos=required',
+        'smbclient', '-s', conf, '-p', server.port, '-I', address, f'//{HOST}/files', '--use-kerberos=required',
         *argv, '-c', 'get hello.txt -', **env)
     return client
+
+
+@pytest.fixture
+def samba(realm, home, smbd):
+    return smb_client(realm, home, smbd)
 
 
 def test_smbclient_with_kinits_ticket(realm, home, samba):
