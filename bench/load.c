@@ -17,7 +17,7 @@
 static struct sp_span ask_once(void *asker, struct sp_span request)
 {
     struct load_run *r = asker;
-    int fd = load_dial_udp(r->o);
+    int fd = load_dial_udp(r->o->kdc.sin_port ? &r->o->kdc : &r->o->server);
     ssize_t n = send(fd, request.p, request.n, 0);
 
     if (n >= 0)
@@ -45,7 +45,7 @@ static void make_requests(struct load_run *r)
     struct bench_wish all = o->wish;
 
     all.count += o->warmup;
-    if (o->raw) {
+    if (o->raw && o->way == LOAD_UDP) {
         for (uint32_t i = 0; i < all.count; i++)
             make_raw(r, &r->requests[i]);
         return;
@@ -83,14 +83,23 @@ void load_note_reply(struct load_run *r, const struct load_slot *s, struct sp_sp
     keep(r, s->request, reply);
 }
 
-static uint64_t cpu_of_server(const struct load_options *o)
+static uint64_t cpu_of(const struct load_pids *p)
 {
     uint64_t sum = 0;
 
-    usleep(DRAIN_MS * 1000);
-    for (uint32_t i = 0; i < o->pid_count; i++)
-        sum += bench_cpu_ns(o->pids[i]);
+    for (uint32_t i = 0; i < p->count; i++)
+        sum += bench_cpu_ns(p->v[i]);
     return sum;
+}
+
+struct cost { /* nanoseconds */
+    uint64_t wall, server, beside;
+};
+
+static struct cost cost_till_now(const struct load_options *o)
+{
+    usleep(DRAIN_MS * 1000);
+    return (struct cost){.server = cpu_of(&o->pids), .beside = cpu_of(&o->beside)};
 }
 
 static uint32_t verify(struct load_run *r)
@@ -123,9 +132,27 @@ static double percentile_us(const struct load_run *r, unsigned percent)
     return r->latencies ? (double)r->latency_ns[at] / 1000 : 0;
 }
 
-static void report(struct load_run *r, uint64_t wall_ns, uint64_t cpu_ns, uint32_t bad)
+/* The ways of enum load_way. */
+static const struct {
+    const char *name;
+    void (*open)(struct load_run *r);
+    uint64_t (*exchange)(struct load_run *r, uint32_t from, uint32_t to);
+} ways[] = {
+    {"udp",        load_open_udp, load_exchange_udp},
+    {"tcp",        load_open_tcp, load_exchange_tcp},
+    {"tcp-burst",  load_open_tcp, load_exchange_tcp},
+    {"https",      load_open_web, load_exchange_web},
+    {"https-each", load_open_web, load_exchange_web},
+};
+
+static void report_web(const struct load_run *r)
 {
-    static const char *const ways[] = {"udp", "tcp", "tcp-burst"};
+    if (r->o->way >= LOAD_WEB)
+        printf("\"connections\":%u,\"resumed\":%u,", r->connections, r->resumed);
+}
+
+static void report(struct load_run *r, const struct cost *c, uint32_t bad)
+{
     const struct load_options *o = r->o;
     uint32_t count = o->wish.count;
 
@@ -133,9 +160,12 @@ static void report(struct load_run *r, uint64_t wall_ns, uint64_t cpu_ns, uint32
     printf("{\"kind\":\"%s\",\"way\":\"%s\",\"etype\":%d,\"requests\":%u,\"window\":%u,\"users\":%u,"
            "\"seconds\":%.4f,"
            "\"per_second\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"cpu_us\":%.3f,",
-           o->raw ? "raw" : bench_kind_name(o->wish.kind), ways[o->way], (int)o->etype, count, o->window,
-           o->wish.users, (double)wall_ns / 1e9, count * 1e9 / (double)wall_ns, percentile_us(r, 50),
-           percentile_us(r, 99), percentile_us(r, 100), (double)cpu_ns / 1000 / count);
+           o->raw ? "raw" : bench_kind_name(o->wish.kind), ways[o->way].name, (int)o->etype, count, o->window,
+           o->wish.users, (double)c->wall / 1e9, count * 1e9 / (double)c->wall, percentile_us(r, 50),
+           percentile_us(r, 99), percentile_us(r, 100), (double)c->server / 1000 / count);
+    if (o->beside.count)
+        printf("\"beside_us\":%.3f,", (double)c->beside / 1000 / count);
+    report_web(r);
     printf("\"lost\":%u,\"odd\":%u,\"verified\":%u,\"bad\":%u,\"request_bytes\":%zu,\"reply_bytes\":%zu}\n",
            r->lost, r->odd, r->kept_count, bad, r->requests[o->warmup].bytes.n,
            r->kept_count ? r->kept[0].reply.n : 0);
@@ -146,25 +176,40 @@ static void report(struct load_run *r, uint64_t wall_ns, uint64_t cpu_ns, uint32
 _Noreturn static void usage(void)
 {
     fputs(
-        "usage: bench-load --server ADDRESS:PORT --kind as-plain|as-ts|tgs [--tcp | --burst | --raw BYTES]\n"
+        "usage: bench-load --server ADDRESS:PORT --kind as-plain|as-ts|tgs\n"
+        "                  [--tcp | --burst | --https [--each] [--resume] [--kdc ADDRESS:PORT]] [--raw "
+        "BYTES]\n"
         "                  [--type 18|20] [--count N] [--warmup N] [--window W] [--users N] [--services N]\n"
-        "                  [--pid PID]...\n"
+        "                  [--pid PID]... [--beside PID]...\n"
         "--tcp: a connection for each request, always W of them; --burst: W are begun at once, the next W "
         "when\n"
         "all are answered. --raw sends datagrams of that size without meaning and verifies nothing (for\n"
-        "bench-floor). --pid: whose CPU time is divided by the requests, descendants included.\n",
+        "bench-floor). --https: MS-KKDCP, a window of connections that are kept; --each: a connection for "
+        "each\n"
+        "request; --resume: with the TLS session of the one before; --raw: each reply's body has that size "
+        "and no\n"
+        "meaning. --kdc: where tickets come from, by UDP. --pid: whose CPU time is divided by the requests,\n"
+        "descendants included; --beside: the same, told apart.\n",
         stderr);
     exit(2);
 }
 
-static bool add_pid(struct load_options *o, const char *value)
+static bool add_pid(struct load_pids *p, const char *value)
 {
     uint32_t pid;
 
-    if (o->pid_count >= LOAD_PIDS_MAX || !bench_read_number(value, 1u << 30, &pid))
+    if (p->count >= LOAD_PIDS_MAX || !bench_read_number(value, 1u << 30, &pid))
         return false;
-    o->pids[o->pid_count++] = (pid_t)pid;
+    p->v[p->count++] = (pid_t)pid;
     return true;
+}
+
+static bool set_way(struct load_options *o, enum load_way way)
+{
+    bool ok = o->way == LOAD_UDP || (o->way == LOAD_WEB && way == LOAD_WEB_EACH);
+
+    o->way = way;
+    return ok;
 }
 
 static bool set(void *into, int letter, const char *value)
@@ -179,11 +224,18 @@ static bool set(void *into, int letter, const char *value)
     case 'e':
         return bench_read_etype(value, &o->etype);
     case 't':
-        o->way = LOAD_TCP;
-        return true;
+        return set_way(o, LOAD_TCP);
     case 'b':
-        o->way = LOAD_BURST;
+        return set_way(o, LOAD_BURST);
+    case 'h':
+        return set_way(o, LOAD_WEB);
+    case 'E':
+        return set_way(o, LOAD_WEB_EACH);
+    case 'R':
+        o->resume = true;
         return true;
+    case 'K':
+        return bench_read_address(value, &o->kdc);
     case 'r':
         o->raw = true;
         return bench_read_number(value, 1500, &o->raw_n);
@@ -197,8 +249,10 @@ static bool set(void *into, int letter, const char *value)
         return bench_read_number(value, 100000000, &o->wish.users);
     case 'v':
         return bench_read_number(value, 100000000, &o->wish.services);
+    case 'B':
+        return add_pid(&o->beside, value);
     default:
-        return add_pid(o, value);
+        return add_pid(&o->pids, value);
     }
 }
 
@@ -217,6 +271,11 @@ static struct load_options parse(int argc, char **argv)
         {"users",    1, NULL, 'u'},
         {"services", 1, NULL, 'v'},
         {"pid",      1, NULL, 'p'},
+        {"beside",   1, NULL, 'B'},
+        {"https",    0, NULL, 'h'},
+        {"each",     0, NULL, 'E'},
+        {"resume",   0, NULL, 'R'},
+        {"kdc",      1, NULL, 'K'},
         {NULL,       0, NULL, 0  },
     };
     struct load_options o = {
@@ -227,7 +286,7 @@ static struct load_options parse(int argc, char **argv)
     };
 
     if (bench_read_options(argc, argv, names, set, &o) != argc || o.server.sin_port == 0 ||
-        (o.raw && o.way != LOAD_UDP))
+        (o.raw && o.way != LOAD_UDP && o.way < LOAD_WEB))
         usage();
     return o;
 }
@@ -251,21 +310,21 @@ int main(int argc, char **argv)
 {
     struct load_options o = parse(argc, argv);
     static struct load_run r;
-    uint64_t (*exchange)(struct load_run *, uint32_t, uint32_t) =
-        o.way ? load_exchange_tcp : load_exchange_udp;
-    uint64_t wall, cpu;
+    struct cost before, cost;
+    uint64_t wall;
     uint32_t bad;
 
     r.o = &o;
     prepare(&r);
-    (o.way ? load_open_tcp : load_open_udp)(&r);
-    exchange(&r, 0, o.warmup);
+    ways[o.way].open(&r);
+    ways[o.way].exchange(&r, 0, o.warmup);
     r.lost = r.odd = r.latencies = 0;
-    cpu = cpu_of_server(&o);
-    wall = exchange(&r, o.warmup, o.warmup + o.wish.count);
-    cpu = cpu_of_server(&o) - cpu;
+    before = cost_till_now(&o);
+    wall = ways[o.way].exchange(&r, o.warmup, o.warmup + o.wish.count);
+    cost = cost_till_now(&o);
+    cost = (struct cost){wall, cost.server - before.server, cost.beside - before.beside};
     bad = verify(&r);
-    report(&r, wall, cpu, bad);
+    report(&r, &cost, bad);
     crypto_free(r.maker.crypto);
     return bad || r.lost || r.odd ? 1 : 0;
 }

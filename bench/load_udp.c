@@ -11,12 +11,12 @@
 
 #define TIMEOUT_S 2
 
-int load_dial_udp(const struct load_options *o)
+int load_dial_udp(const struct sockaddr_in *to)
 {
     struct timeval wait = {.tv_sec = TIMEOUT_S};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&o->server, sizeof o->server) != 0 ||
+    if (fd < 0 || connect(fd, (const struct sockaddr *)to, sizeof *to) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) != 0)
         bench_die("cannot reach the server's address", NULL);
     return fd;
@@ -25,7 +25,7 @@ int load_dial_udp(const struct load_options *o)
 void load_open_udp(struct load_run *r)
 {
     for (uint32_t i = 0; i < r->o->window; i++)
-        r->slots[i].fd = load_dial_udp(r->o);
+        r->slots[i].fd = load_dial_udp(&r->o->server);
 }
 
 static void send_next(struct load_run *r, struct load_slot *s, uint32_t i)
@@ -61,7 +61,7 @@ static void receive(struct load_run *r, struct load_slot *s)
     }
     r->lost++;
     close(s->fd); /* an answer that comes late must not be taken for the next one's */
-    s->fd = load_dial_udp(r->o);
+    s->fd = load_dial_udp(&r->o->server);
 }
 
 uint64_t load_exchange_udp(struct load_run *r, uint32_t from, uint32_t to)
